@@ -1,0 +1,163 @@
+# Gneiss: `make help` lists everything.
+#
+# Two kinds of build share the sources: images for the guest (gcc or clang,
+# freestanding, newlib) and host programs (unit tests, `make host`). Everything
+# made lies in build/. Variables of the command line: see help.
+
+MAKEFLAGS += --no-builtin-rules
+SHELL     := /bin/bash
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+APP     ?= hello
+CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
+CLANG   := $(findstring clang,$(notdir $(CC)))
+# gcc's things lie in build/, those of another compiler beside them.
+O       := build$(if $(CLANG),/clang)
+NEWLIB  := build/newlib$(if $(CLANG),-clang)
+NM      ?= nm
+LD      := $(if $(LD),$(if $(filter default,$(origin LD)),ld,$(LD)),ld)
+HOSTCC  ?= $(CC)
+
+# ---- what is built ----------------------------------------------------------
+
+ifneq ($(filter %.c,$(APP)),)
+app      := $(basename $(notdir $(APP)))
+app_dir  := $(patsubst %/,%,$(dir $(APP)))
+APP_SRCS := $(APP)
+else
+app      := $(APP)
+app_dir  := apps/$(APP)
+APP_SRCS  = $(wildcard $(app_dir)/*.c)
+-include $(app_dir)/app.mk
+endif
+out      := $(O)/$(app)
+image    := $(out)/$(app).elf
+
+# Everything reachable from an interrupt or a fault: general registers only (R2)
+nofpu_srcs := $(wildcard boot/*.c boot/*.S arch/*.c arch/x86_64/*.c \
+                arch/x86_64/*.S arch/drivers/*.c mm/*.c runtime/sched/*.c \
+                runtime/stack/*.c runtime/debug/*.c)
+libc_srcs  := $(wildcard runtime/libc/*.c)
+kernel_objs := $(patsubst %,$(O)/obj/%.o,$(nofpu_srcs) $(libc_srcs))
+app_objs    = $(patsubst %,$(out)/obj/%.o,$(subst ../,__/,$(APP_SRCS:/%=_root/%)))
+
+# ---- flags ------------------------------------------------------------------
+
+warnings := -Wall -Wextra -Wshadow -Wundef -Wvla -Wstrict-prototypes \
+            -Wmissing-prototypes -Wconversion -Wframe-larger-than=1024 -Werror
+code     := $(shell tools/cflags $(if $(CLANG),clang,gcc))
+cc_inc   := $(shell $(CC) -print-file-name=include)
+ifeq ($(wildcard $(cc_inc)/stddef.h),)
+cc_inc   := $(shell $(CC) -print-resource-dir 2>/dev/null)/include
+endif
+OPT      ?= -O2
+guest     = -std=gnu17 $(OPT) -g -fno-common $(code) -nostdinc \
+            -isystem runtime/include/libc -isystem $(cc_inc) \
+            -isystem $(NEWLIB)/x86_64-elf/include -Iruntime/include -MMD -MP
+kernel    = $(guest) -ffreestanding -I. -Iarch/x86_64 $(warnings)
+nofpu    := -mgeneral-regs-only
+libgcc   := $(shell gcc -print-libgcc-file-name)
+
+# ---- goals ------------------------------------------------------------------
+
+.PHONY: help image run debug host new test bench clean distclean newlib setup \
+        check-layers check-format FORCE
+help:
+	@tools/help
+
+setup_stamp = @tools/setup
+newlib_stamp := $(NEWLIB)/.built
+
+# A file that changes when the flags or the compiler do.
+flags_file := $(O)/.flags
+flags_text := $(CC) $(shell $(CC) -dumpfullversion 2>/dev/null) $(OPT) $(warnings) $(code)
+$(flags_file): FORCE
+	@mkdir -p $(@D)
+	@echo '$(flags_text)' | cmp -s - $@ || echo '$(flags_text)' >$@
+
+$(newlib_stamp): tools/newlib tools/cflags
+	@tools/setup build
+	@tools/newlib --cc $(if $(CLANG),clang,gcc) $(NEWLIB)
+	@touch $@
+
+$(O)/obj/runtime/libc/%.c.o: runtime/libc/%.c $(flags_file) $(newlib_stamp)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(kernel) $(libc_defs) -c $< -o $@
+
+$(O)/obj/%.c.o: %.c $(flags_file) $(newlib_stamp)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(kernel) $(nofpu) -c $< -o $@
+
+$(O)/obj/%.S.o: %.S $(flags_file)
+	@mkdir -p $(@D)
+	$(call say,AS,$<)
+	$(Q)$(CC) -I. -MMD -MP -g -c $< -o $@
+
+# An app's warnings are its own affair if it is a port (app.mk sets APP_WARN).
+APP_WARN ?= -Wall -Wextra -Werror
+define app_rule
+$(out)/obj/$(subst ../,__/,$(1:/%=_root/%)).o: $(1) $(flags_file) $(newlib_stamp) $(APP_DEPS)
+	@mkdir -p $$(@D)
+	$$(call say,CC,$(1))
+	$$(Q)$$(CC) $$(guest) $$(APP_WARN) $$(APP_CFLAGS) -c $$< -o $$@
+endef
+$(foreach s,$(APP_SRCS),$(eval $(call app_rule,$(s))))
+
+# Two links: the second has the symbol table of the first, which lies behind
+# the text and so moves no function.
+link = $(LD) -n -static -nostdlib --gc-sections -z noexecstack \
+       -z max-page-size=4096 --build-id=none -T linker.ld -o $(1) $(2) \
+       $(kernel_objs) $(app_objs) --start-group \
+       $(NEWLIB)/x86_64-elf/lib/libc.a $(NEWLIB)/x86_64-elf/lib/libm.a \
+       $(libgcc) --end-group
+
+$(image): $(kernel_objs) $(app_objs) linker.ld tools/symtab $(newlib_stamp) $(flags_file)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(call link,$@.1,)
+	$(Q)NM=$(NM) tools/symtab $@.1 >$(out)/symtab.S
+	$(Q)$(CC) -c $(out)/symtab.S -o $(out)/symtab.o
+	$(Q)$(call link,$@.2,$(out)/symtab.o)
+	$(Q)rm -f $@.1
+	$(Q)mv $@.2 $@
+
+image: $(image)
+
+Q   := $(if $(V),,@)
+say  = @$(if $(V),true,printf '  %-4s %s\n' $(1) "$(2)" >&2)
+
+CPUS    ?= 1
+MEM     ?= 256M
+MACHINE ?= microvm
+export ARGS FILES OPTS
+run_flags = --cpus '$(CPUS)' --mem '$(MEM)' --machine '$(MACHINE)' \
+            $(if $(ICOUNT),--icount) $(if $(TIMEOUT),--timeout '$(TIMEOUT)') \
+            $(if $(CPU),--cpu '$(CPU)') $(if $(ACCEL),--accel '$(ACCEL)') \
+            $(if $(USAGE),--usage)
+# FILES, ARGS and OPTS are read as a shell would: quotes keep blanks together.
+define run_image
+@f=(); eval "for x in $$FILES; do f+=(--file \"\$$x\"); done"; \
+ eval "set -- $$ARGS"; \
+ exec tools/run $(run_flags) $(1) --opt "$$OPTS" "$${f[@]}" $(image) "$$@"
+endef
+
+run: $(image)
+	$(call run_image,)
+
+debug: $(image)
+	@tools/setup debug
+	$(call run_image,--debug)
+
+-include $(kernel_objs:.o=.d) $(app_objs:.o=.d)
+
+newlib: $(newlib_stamp)
+
+clean:
+	rm -rf $(filter-out build/newlib build/newlib-clang build/ports build/., \
+	  $(wildcard build/* build/.flags))
+
+distclean:
+	rm -rf build

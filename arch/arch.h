@@ -1,0 +1,157 @@
+// The machine, as mm/ and runtime/ see it.
+//
+// Two implementations: arch/x86_64, the product, and arch/host, a Linux process
+// (for unit tests, sanitizers and benchmarks). Nothing above this header knows
+// which one it runs on; what would need an #ifdef there is missing here.
+//
+// arch_types.h of the chosen implementation supplies, as inline functions:
+//
+//   preempt_disable/enable/count, preempt_set_pending/clear_pending      (R6)
+//   arch_cpu_id, arch_current, arch_set_current                         (R10)
+//   arch_irq_disable/enable/restore, arch_irqs_enabled
+//   arch_pause, arch_cycles, arch_direct, arch_direct_to_paddr
+//   struct arch_ctx, ARCH_MAX_CPUS, the bases of the address space, pte_*
+#pragma once
+
+#include "arch/base.h"
+#include "arch_types.h"
+
+struct trap_frame;
+
+// ---- CPUs -------------------------------------------------------------------
+
+// CPUs that run, 1..ARCH_MAX_CPUS; constant once boot/main.c started them.
+unsigned arch_cpu_count(void);
+
+// Runs fn(arg) on this CPU's system stack with no-preempt raised, and returns;
+// if the caller stands on it already, calls it directly. fn must not fault and
+// must not park (R5). Context: any but NMI.
+void arch_on_system_stack(void (*fn)(void *), void *arg);
+
+// True on a system stack (or in the scheduler), false on a goroutine's.
+bool arch_on_system(void);
+
+// Called in every wait loop: pauses and serves this CPU's shootdown mailbox, so
+// that a CPU which spins with interrupts off still acknowledges (R7).
+// Context: no-preempt above zero, or interrupts off.
+void arch_relax(void);
+
+// Waits for an interrupt unless wake() is already true, checked with interrupts
+// off, so that no wake-up falls between check and halt. Interrupts are on when
+// it returns. While it halts, shootdowns don't interrupt this CPU: it flushes
+// when it leaves (R13). Context: scheduler, on the system stack.
+void arch_idle(bool (*wake)(void));
+
+// Rings another CPU's doorbell; harmless if it is not idle.
+void arch_kick(unsigned cpu);
+
+// Runs fn(arg) in interrupt context on every other running CPU and waits until
+// all have returned. Context: no locks held; no-preempt or not.
+void arch_call_others(void (*fn)(void *), void *arg);
+
+// Makes every other running CPU stop for good; waits for none (R13). For panic.
+void arch_stop_others(void);
+
+// Stops this CPU for good: another one reports.
+NORETURN void arch_stop_this(void);
+
+// True if va lies in the guard below a CPU's system stack.
+bool arch_is_system_guard(uintptr_t va);
+
+// "divide error" and so on.
+const char *arch_trap_name(uint64_t vector);
+
+// ---- contexts ---------------------------------------------------------------
+
+// Prepares ctx so that a switch to it calls entry(arg) on the stack that ends
+// at stack_top (16-byte aligned; the top page must be mapped).
+void arch_ctx_init(struct arch_ctx *ctx, void *stack_top,
+                   void (*entry)(void *), void *arg);
+
+// Scheduler -> goroutine: leaves the system stack, which faults and
+// arch_on_system_stack reuse from this depth on. Returns when someone switches
+// back to `from`. Saves the callee-saved registers, MXCSR and x87 control word.
+void arch_ctx_enter(struct arch_ctx *from, const struct arch_ctx *to);
+
+// Goroutine -> scheduler, or goroutine -> goroutine. no-preempt must be 1.
+void arch_ctx_switch(struct arch_ctx *from, const struct arch_ctx *to);
+
+// Points %fs at a TCB; the switch of a goroutine does it (R9).
+void arch_set_tls(void *tcb);
+
+// Bytes that arch_fpu_save needs (XSAVE or FXSAVE area), multiple of 64.
+size_t arch_fpu_size(void);
+
+// Saves or restores the whole FPU/SSE/AVX state; area is 64-byte aligned.
+void arch_fpu_save(void *area);
+void arch_fpu_restore(const void *area);
+
+// ---- page tables and TLB ----------------------------------------------------
+
+// The root table of the only address space.
+pte_t *arch_pt_root(void);
+
+// Drops this CPU's translations of npages from va, or all (npages 0).
+void arch_tlb_flush_local(uintptr_t va, size_t npages);
+
+// Drops them on every CPU and returns when all have acknowledged (R13). npages
+// above a threshold, or 0, flushes everything. Serves its own mailbox while it
+// waits. Context: no lock held that a fault can need; no-preempt or not.
+void arch_tlb_shootdown(uintptr_t va, size_t npages);
+
+// ---- time -------------------------------------------------------------------
+
+// Nanoseconds since the boot entry: monotonic, the same on all CPUs. The first
+// call finishes the calibration; none waits. Context: any.
+uint64_t arch_mono_ns(void);
+
+// Nanoseconds since 1970-01-01 UTC. Context: any but NMI.
+uint64_t arch_wall_ns(void);
+
+// Makes this CPU's timer interrupt once at mono_ns, or as soon after as the
+// hardware can; UINT64_MAX disarms. Context: no-preempt above zero.
+void arch_timer_set(uint64_t mono_ns);
+
+// ---- console and power ------------------------------------------------------
+
+enum arch_stream { ARCH_STDOUT = 1, ARCH_STDERR = 2 };
+
+// Writes all of it, unbuffered. Context: any, NMI too.
+void arch_console_write(enum arch_stream s, const void *p, size_t n);
+
+// Input that has arrived, at most n bytes. Returns the count, 0 if there is
+// none yet, -1 at end of file (again and again on a pipe, once on a terminal).
+// Context: one caller at a time.
+int arch_console_read(void *p, size_t n);
+
+// Called in interrupt context whenever console input may have arrived.
+void arch_console_on_input(void (*fn)(void));
+
+// Ends the machine; status 0..255 becomes the runner's exit status.
+NORETURN void arch_power_off(int status);
+
+// ---- random -----------------------------------------------------------------
+
+// 64 random bits from the CPU's generator (RDRAND) or, without one, from timing
+// jitter. Never blocks, never fails. Context: any.
+uint64_t arch_random(void);
+
+// ---- call-backs that the layers above register ------------------------------
+
+struct arch_hooks {
+    // A page fault at va. access: prot bits. Returns true if it was served and
+    // the instruction should run again. Runs on the system stack, interrupts
+    // off, and must not fault.
+    bool (*fault)(uintptr_t va, unsigned access, uintptr_t rsp);
+    // The timer set by arch_timer_set went off. Interrupt context (R8).
+    void (*tick)(void);
+    // no-preempt became zero while something was pending.
+    void (*pending)(void);
+    // A fault that nobody served, or a trap: report and end. On the system or
+    // emergency stack; never returns.
+    void (*fatal)(const struct trap_frame *tf);
+};
+
+extern struct arch_hooks arch_hooks;
+
+#include "arch/spinlock.h"

@@ -1,0 +1,176 @@
+// arch/arch.h's types, constants and one-instruction functions for x86-64.
+#pragma once
+
+#include "arch/base.h"
+#include "arch/x86_64/percpu.h"
+#include "arch/x86_64/pte.h"
+
+// Address space (DESIGN 3).
+#define ARCH_REGION_BASE UINT64_C(0x0000100000000000)
+#define ARCH_REGION_END  UINT64_C(0x0000300000000000)
+#define ARCH_STACK_BASE  UINT64_C(0x0000400000000000)
+#define ARCH_STACK_END   UINT64_C(0x00007ffffc000000) // the last slot unmapped
+#define ARCH_DIRECT_BASE UINT64_C(0xffff800000000000)
+#define ARCH_DIRECT_SIZE (UINT64_C(1) << 46)
+#define ARCH_META_BASE   UINT64_C(0xffffc00000000000) // struct frame array
+#define ARCH_SLOTS_BASE  UINT64_C(0xffffd00000000000) // struct stack array
+#define ARCH_MMIO_BASE   UINT64_C(0xffffe00000000000) // devices, CPU stacks
+#define ARCH_MMIO_END    UINT64_C(0xffffe80000000000)
+
+enum {
+    ARCH_MAX_CPUS = 64,
+};
+
+// What a context switch leaves on the stack it left; the rest is on that stack.
+struct arch_ctx {
+    uint64_t rsp;
+};
+
+// The interrupted state, as trap.S lays it out.
+struct trap_frame {
+    uint64_t cr2; // faulting address; 0 for other vectors
+    uint64_t pad;
+    uint64_t r15, r14, r13, r12, r11, r10, r9, r8;
+    uint64_t rdi, rsi, rbp, rbx, rdx, rcx, rax;
+    uint64_t vector;
+    uint64_t error;
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+
+_Static_assert(sizeof(struct trap_frame) == TF_WORDS * 8, "trap.S pushes it");
+_Static_assert(offsetof(struct trap_frame, rsp) == TF_RSP, "trap.S reads it");
+
+// ---- no-preempt count (R6) ----
+//
+// Bit 31 is set while nothing is pending. Incrementing needs no return value
+// and is one instruction; it stays on the CPU that executes it, and from then
+// on so does the code.
+
+static inline void preempt_disable(void)
+{
+    __asm__ volatile("incl %%gs:%c0" ::"i"(CPU_NOPREEMPT) : "memory", "cc");
+}
+
+void preempt_pending_slow(void);
+
+static inline void preempt_enable(void)
+{
+    __asm__ volatile goto("decl %%gs:%c0\n\tjz %l1"
+                          :
+                          : "i"(CPU_NOPREEMPT)
+                          : "memory", "cc"
+                          : pending);
+    return;
+pending:
+    preempt_pending_slow();
+}
+
+// Nesting depth; 0 means that a tick may take the CPU away.
+static inline unsigned preempt_count(void)
+{
+    uint32_t n;
+
+    __asm__ volatile("movl %%gs:%c1, %0" : "=r"(n) : "i"(CPU_NOPREEMPT));
+    return n & ~NOPREEMPT_IDLE;
+}
+
+// Something waits for this CPU's count to become zero.
+static inline void preempt_set_pending(void)
+{
+    __asm__ volatile("andl %1, %%gs:%c0" ::"i"(CPU_NOPREEMPT),
+                     "i"(~NOPREEMPT_IDLE)
+                     : "memory", "cc");
+}
+
+static inline void preempt_clear_pending(void)
+{
+    __asm__ volatile("orl %1, %%gs:%c0" ::"i"(CPU_NOPREEMPT),
+                     "i"(NOPREEMPT_IDLE)
+                     : "memory", "cc");
+}
+
+// ---- who and where ----
+
+// Dense index of the CPU that executes this; may be another one at the next
+// instruction unless no-preempt is above zero (R10: volatile, never hoisted).
+static inline unsigned arch_cpu_id(void)
+{
+    uint32_t id;
+
+    __asm__ volatile("movl %%gs:%c1, %0" : "=r"(id) : "i"(CPU_ID));
+    return id;
+}
+
+static inline void *arch_current(void)
+{
+    void *g;
+
+    __asm__ volatile("movq %%gs:%c1, %0" : "=r"(g) : "i"(CPU_CURRENT));
+    return g;
+}
+
+static inline void arch_set_current(void *g)
+{
+    __asm__ volatile("movq %1, %%gs:%c0" ::"i"(CPU_CURRENT), "r"(g) : "memory");
+}
+
+// ---- interrupts ----
+
+static inline bool arch_irqs_enabled(void)
+{
+    uint64_t flags;
+
+    __asm__ volatile("pushfq\n\tpopq %0" : "=r"(flags)::"memory");
+    return (flags & 0x200) != 0;
+}
+
+static inline bool arch_irq_disable(void)
+{
+    bool was = arch_irqs_enabled();
+
+    __asm__ volatile("cli" ::: "memory");
+    return was;
+}
+
+static inline void arch_irq_enable(void)
+{
+    __asm__ volatile("sti" ::: "memory");
+}
+
+static inline void arch_irq_restore(bool was)
+{
+    if (was)
+        arch_irq_enable();
+}
+
+// ---- small things ----
+
+static inline void arch_pause(void)
+{
+    __asm__ volatile("pause");
+}
+
+static inline uint64_t arch_cycles(void)
+{
+    uint32_t lo, hi;
+
+    __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
+    return (uint64_t)hi << 32 | lo;
+}
+
+// Where the direct map shows a frame.
+static inline void *arch_direct(paddr_t p)
+{
+    return (void *)(ARCH_DIRECT_BASE + p.raw);
+}
+
+static inline paddr_t arch_direct_to_paddr(const void *v)
+{
+    return paddr((uint64_t)(uintptr_t)v - ARCH_DIRECT_BASE);
+}
+
+// A leaf was written where none was: the hardware walker will find it.
+static inline void arch_pte_installed(uintptr_t va, pte_t leaf, int level)
+{
+    (void)va, (void)leaf, (void)level;
+}

@@ -1,0 +1,179 @@
+// Physical page frames.
+//
+// A block is 2^order frames, aligned to its size. Free blocks of one order are
+// on a doubly linked list threaded through the frame array; freeing merges a
+// block with its buddy (the frame number with one bit flipped) while that is
+// free and of the same order.
+//
+// The array is never cleared: only heads of blocks are read, and every frame
+// whose number could be asked for as a buddy's head is the head of some block,
+// or was marked reserved at boot. Proof: a block of order k came from splitting
+// one of order k+1, which wrote both heads, or from frame_add, which cuts RAM
+// into the largest aligned blocks; then its buddy is the start of a block of at
+// most order k (written), or outside RAM (frame_add marks it reserved). So
+// booting with 1 TiB costs no more than with 4 MiB.
+//
+// Invariants (frame_check):
+//   I1  every block on free_list[k] has state FREE, order k, is aligned to it
+//   I2  the free list lengths add up to nfree
+//   I3  no two buddies of one order are both free (below the maximum)
+//
+// Locks: frame_lock protects everything. It is the innermost lock of mm.
+
+#include "mm/frame_impl.h"
+
+#include <string.h>
+
+static struct spinlock frame_lock;
+static uint32_t free_list[FRAME_MAX_ORDER + 1]; // [frame_lock] first pfn, 0 none
+static uint64_t ntotal, nfree, low_mark;        // [frame_lock] in frames
+
+static void push(uint64_t pfn, unsigned order)
+{
+    struct frame *f = frame_of(pfn);
+
+    *f = (struct frame){.next = free_list[order],
+                        .order = (uint8_t)order,
+                        .state = FRAME_FREE};
+    if (f->next != 0)
+        frame_of(f->next)->prev = (uint32_t)pfn;
+    free_list[order] = (uint32_t)pfn;
+}
+
+static void unlink_block(uint64_t pfn)
+{
+    struct frame *f = frame_of(pfn);
+
+    if (f->prev != 0)
+        frame_of(f->prev)->next = f->next;
+    else
+        free_list[f->order] = f->next;
+    if (f->next != 0)
+        frame_of(f->next)->prev = f->prev;
+}
+
+static uint64_t take(unsigned order)
+{
+    unsigned k = order;
+
+    while (k <= FRAME_MAX_ORDER && free_list[k] == 0)
+        k++;
+    if (k > FRAME_MAX_ORDER)
+        return 0;
+    uint64_t pfn = free_list[k];
+
+    unlink_block(pfn);
+    // Keep the lower half, so that used memory stays low and dense.
+    while (k > order) {
+        k--;
+        push(pfn + (UINT64_C(1) << k), k);
+    }
+    *frame_of(pfn) = (struct frame){
+        .refs = 1, .order = (uint8_t)order, .state = FRAME_USED};
+    nfree -= UINT64_C(1) << order;
+    if (nfree < low_mark)
+        low_mark = nfree;
+    return pfn;
+}
+
+paddr_t frame_alloc(unsigned order, enum frame_flags flags)
+{
+    ASSERT(order <= FRAME_MAX_ORDER);
+    spin_lock(&frame_lock);
+    uint64_t pfn = take(order);
+
+    spin_unlock(&frame_lock);
+    paddr_t p = paddr(pfn << PAGE_SHIFT);
+
+    if (pfn != 0 && flags == FRAME_ZERO)
+        memset(arch_direct(p), 0, (size_t)PAGE_SIZE << order);
+    return p;
+}
+
+static void give(uint64_t pfn, unsigned order)
+{
+    nfree += UINT64_C(1) << order;
+    for (; order < FRAME_MAX_ORDER; order++) {
+        uint64_t buddy = pfn ^ (UINT64_C(1) << order);
+        struct frame *b = frame_of(buddy);
+
+        if (b->state != FRAME_FREE || b->order != order)
+            break;
+        unlink_block(buddy);
+        pfn &= ~(UINT64_C(1) << order);
+    }
+    push(pfn, order);
+}
+
+void frame_free(paddr_t p, unsigned order)
+{
+    uint64_t pfn = p.raw >> PAGE_SHIFT;
+    struct frame *f = frame_of(pfn);
+
+    ASSERT(pfn != 0 && p.raw % PAGE_SIZE == 0);
+    spin_lock(&frame_lock);
+    if (f->state != FRAME_USED || f->order != order)
+        panic("frame_free: frame 0x%lx order %u is %s of order %u",
+              (unsigned long)p.raw, order,
+              f->state == FRAME_FREE ? "free" : "not a block", f->order);
+    give(pfn, order);
+    spin_unlock(&frame_lock);
+}
+
+void frame_reserve(uint64_t pfn)
+{
+    *frame_of(pfn) = (struct frame){.state = FRAME_RESERVED};
+}
+
+void frame_add(uint64_t first, uint64_t end)
+{
+    if (first == 0)
+        first = 1; // frame 0 stands for "none"
+    while (first < end) {
+        unsigned k = (unsigned)__builtin_ctzll(first);
+
+        if (k > FRAME_MAX_ORDER)
+            k = FRAME_MAX_ORDER;
+        while (UINT64_C(1) << k > end - first)
+            k--;
+        push(first, k);
+        first += UINT64_C(1) << k;
+        ntotal += UINT64_C(1) << k;
+        nfree += UINT64_C(1) << k;
+    }
+    low_mark = nfree;
+}
+
+struct frame_stats frame_stats(void)
+{
+    spin_lock(&frame_lock);
+    struct frame_stats s = {ntotal, nfree, low_mark};
+
+    spin_unlock(&frame_lock);
+    return s;
+}
+
+void frame_check(void)
+{
+    uint64_t sum = 0;
+
+    spin_lock(&frame_lock);
+    for (unsigned k = 0; k <= FRAME_MAX_ORDER; k++) {
+        uint32_t prev = 0;
+
+        for (uint64_t p = free_list[k]; p != 0; p = frame_of(p)->next) {
+            struct frame *f = frame_of(p);
+            struct frame *b = frame_of(p ^ (UINT64_C(1) << k));
+
+            ASSERT(f->state == FRAME_FREE && f->order == k);
+            ASSERT((p & ((UINT64_C(1) << k) - 1)) == 0);
+            ASSERT(f->prev == prev);
+            ASSERT(k == FRAME_MAX_ORDER ||
+                   !(b->state == FRAME_FREE && b->order == k));
+            sum += UINT64_C(1) << k;
+            prev = (uint32_t)p;
+        }
+    }
+    ASSERT(sum == nfree);
+    spin_unlock(&frame_lock);
+}

@@ -1,0 +1,292 @@
+// From the firmware's memory map to page tables and a frame allocator.
+//
+// The map is not trusted: entries may overlap, be unaligned, empty, out of
+// order. RAM is what is usable, rounded inwards to pages, less what is kept.
+// The first tables come from a bump allocator in the largest piece of RAM below
+// 1 GiB, the part that the boot tables reach; what it did not use goes to the
+// frame allocator with the rest.
+
+#include "mm/mm.h"
+
+#include <string.h>
+
+#include "arch/fmt.h"
+#include "mm/frame_impl.h"
+#include "mm/mm_impl.h"
+#include "mm/pt.h"
+
+#define BOOT_REACH UINT64_C(0x40000000)
+
+static struct mm_range ram[MM_MAX_RANGES + 16]; // sorted, disjoint pages
+static unsigned nram;
+static struct mm_range bump; // what is left of the piece we take frames from
+static bool frames_ready;
+
+static _Atomic uint64_t committed; // pages promised; relaxed, a counter
+static uint64_t commit_limit;      // [c] after mm_init
+
+// Cuts [start, end) out of the list.
+static void exclude(uint64_t start, uint64_t end)
+{
+    for (unsigned i = 0; i < nram; i++) {
+        struct mm_range *r = &ram[i];
+
+        if (end <= r->start || start >= r->end)
+            continue;
+        if (start > r->start && end < r->end) {
+            if (nram < ARRAY_LEN(ram))
+                ram[nram++] = (struct mm_range){end, r->end};
+            r->end = start;
+        } else if (start > r->start) {
+            r->end = start;
+        } else if (end < r->end) {
+            r->start = end;
+        } else {
+            ram[i--] = ram[--nram];
+        }
+    }
+}
+
+static void sort(void)
+{
+    for (unsigned i = 1; i < nram; i++) {
+        for (unsigned k = i; k > 0 && ram[k].start < ram[k - 1].start; k--) {
+            struct mm_range t = ram[k];
+
+            ram[k] = ram[k - 1];
+            ram[k - 1] = t;
+        }
+    }
+}
+
+static void read_map(const struct mm_boot *b)
+{
+    for (unsigned i = 0; i < b->nram && nram < MM_MAX_RANGES; i++) {
+        uint64_t s = align_up(b->ram[i].start, PAGE_SIZE);
+        uint64_t e = align_down(b->ram[i].end, PAGE_SIZE);
+
+        if (s < b->ram[i].start || e > ARCH_DIRECT_SIZE || s >= e)
+            continue;
+        exclude(s, e); // overlaps count once
+        ram[nram++] = (struct mm_range){s, e};
+    }
+    sort();
+}
+
+static struct mm_range *best_low_piece(void)
+{
+    struct mm_range *best = NULL;
+    uint64_t most = 0;
+
+    for (unsigned i = 0; i < nram; i++) {
+        uint64_t e = min_u64(ram[i].end, BOOT_REACH);
+
+        if (ram[i].start < e && e - ram[i].start > most) {
+            most = e - ram[i].start;
+            best = &ram[i];
+        }
+    }
+    return best;
+}
+
+static paddr_t bump_frame(void)
+{
+    if (bump.start >= bump.end)
+        return paddr(0);
+    paddr_t p = paddr(bump.start);
+
+    bump.start += PAGE_SIZE;
+    memset(arch_direct(p), 0, PAGE_SIZE);
+    return p;
+}
+
+static paddr_t frame_for_table(void)
+{
+    return frame_alloc(0, FRAME_ZERO);
+}
+
+static uint64_t too_little; // set when a mapping found no frame
+
+static void map(uintptr_t va, uint64_t pa, uint64_t size, unsigned prot,
+                int level)
+{
+    if (size > 0 && pt_map(va, paddr(pa), size, prot, level) != 0)
+        too_little++;
+}
+
+// The direct map of one piece of RAM; frames of text and rodata read-only.
+static void map_direct(struct mm_range r)
+{
+    for (unsigned i = 0; i < mm_nimage; i++) {
+        uint64_t s = max_u64(r.start, mm_image[i].pa);
+        uint64_t e = min_u64(r.end, mm_image[i].pa + mm_image[i].size);
+
+        if (s >= e || (mm_image[i].prot & PROT_W))
+            continue;
+        map_direct((struct mm_range){r.start, s});
+        map(ARCH_DIRECT_BASE + s, s, e - s, PROT_R | PROT_GLOBAL, 3);
+        r.start = e;
+    }
+    if (r.start < r.end)
+        map(ARCH_DIRECT_BASE + r.start, r.start, r.end - r.start,
+            PROT_R | PROT_W | PROT_GLOBAL, 3);
+}
+
+// Backs the part of the frame array that describes [first, end).
+static void map_frame_array(uint64_t first, uint64_t end)
+{
+    uintptr_t a = align_down((uintptr_t)frame_of(first), PAGE_SIZE);
+    uintptr_t z = align_up((uintptr_t)frame_of(end), PAGE_SIZE);
+
+    for (; a < z; a += PAGE_SIZE) {
+        int level;
+        pte_t *e = pt_find(a, &level);
+
+        if (e != NULL && pte_present(*e))
+            continue;
+        paddr_t p = bump_frame();
+
+        if (p.raw == 0) {
+            too_little++;
+            return;
+        }
+        map(a, p.raw, PAGE_SIZE, PROT_R | PROT_W | PROT_GLOBAL, 1);
+    }
+}
+
+static bool in_ram(uint64_t pfn)
+{
+    for (unsigned i = 0; i < nram; i++) {
+        if (pfn >= ram[i].start >> PAGE_SHIFT && pfn < ram[i].end >> PAGE_SHIFT)
+            return true;
+    }
+    return false;
+}
+
+// Heads that frame.c may look at although they are no RAM of ours: the buddies
+// of the blocks at the edges of a piece.
+static void reserve_edges(struct mm_range r)
+{
+    uint64_t first = r.start >> PAGE_SHIFT, end = r.end >> PAGE_SHIFT;
+
+    for (unsigned k = 0; k < FRAME_MAX_ORDER; k++) {
+        uint64_t edge[2] = {(first >> k) << k, (end >> k) << k};
+
+        for (int i = 0; i < 2; i++) {
+            uint64_t buddy[2] = {edge[i], edge[i] ^ (UINT64_C(1) << k)};
+
+            for (int j = 0; j < 2; j++) {
+                if (in_ram(buddy[j]))
+                    continue;
+                map_frame_array(buddy[j], buddy[j] + 1);
+                if (too_little == 0)
+                    frame_reserve(buddy[j]);
+            }
+        }
+    }
+}
+
+static const char *shortage(void)
+{
+    static char msg[128];
+    uint64_t have = 0;
+
+    for (unsigned i = 0; i < nram; i++)
+        have += ram[i].end - ram[i].start;
+    fmt_string(msg, sizeof msg,
+               "too little memory: %lu KiB usable beside the image; "
+               "at least 512 KiB are needed (run with MEM=2M or more)",
+               (unsigned long)(have / KIB));
+    return msg;
+}
+
+const char *mm_init(struct mm_boot *b, void (*load_root)(paddr_t root))
+{
+    memcpy(mm_image, b->image, sizeof b->image);
+    mm_nimage = b->nimage;
+    read_map(b);
+    static struct mm_range all[ARRAY_LEN(ram)];
+    unsigned nall = nram;
+
+    memcpy(all, ram, sizeof all);
+    for (unsigned i = 0; i < b->nkeep; i++)
+        exclude(align_down(b->keep[i].start, PAGE_SIZE),
+                align_up(b->keep[i].end, PAGE_SIZE));
+    exclude(0, PAGE_SIZE);
+    sort();
+    struct mm_range *low = best_low_piece();
+
+    if (low == NULL)
+        return shortage();
+    bump = (struct mm_range){low->start, min_u64(low->end, BOOT_REACH)};
+    paddr_t root = bump_frame();
+
+    pt_init(root, bump_frame);
+    for (unsigned i = 0; i < nall; i++)
+        map_direct(all[i]);
+    for (unsigned i = 0; i < mm_nimage; i++)
+        map(mm_image[i].va, mm_image[i].pa, mm_image[i].size,
+            mm_image[i].prot | PROT_GLOBAL, 1);
+    if (too_little != 0)
+        return shortage();
+    load_root(root);
+    // Kept frames are described too: some are given back after the start-up.
+    for (unsigned i = 0; i < nall; i++)
+        map_frame_array(all[i].start >> PAGE_SHIFT, all[i].end >> PAGE_SHIFT);
+    // The array pages of the edges come from the same piece, whose own edge
+    // moves with them: until it stands still.
+    do {
+        low->start = bump.start;
+        for (unsigned i = 0; i < nram; i++)
+            reserve_edges(ram[i]);
+    } while (too_little == 0 && low->start != bump.start);
+    if (too_little != 0)
+        return shortage();
+    for (unsigned i = 0; i < nram; i++)
+        frame_add(ram[i].start >> PAGE_SHIFT, ram[i].end >> PAGE_SHIFT);
+    frames_ready = true;
+    pt_set_alloc(frame_for_table);
+    commit_limit = frame_stats().total;
+    arch_hooks.fault = mm_fault;
+    return NULL;
+}
+
+void *mm_boot_page(void)
+{
+    paddr_t p = frame_alloc(0, FRAME_ZERO);
+
+    if (p.raw == 0)
+        panic("mm: no frame left during start-up: run with more MEM");
+    return arch_direct(p);
+}
+
+void mm_map_nailed(uintptr_t va, paddr_t pa, size_t npages, unsigned prot)
+{
+    if (pt_map(va, pa, npages * PAGE_SIZE, prot, 1) != 0)
+        panic("mm: no frame left during start-up: run with more MEM");
+}
+
+bool mm_charge(uint64_t npages)
+{
+    uint64_t old = atomic_load_explicit(&committed, memory_order_relaxed);
+
+    do {
+        if (npages > commit_limit || old > commit_limit - npages)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(
+        &committed, &old, old + npages, memory_order_relaxed,
+        memory_order_relaxed));
+    return true;
+}
+
+void mm_uncharge(uint64_t npages)
+{
+    atomic_fetch_sub_explicit(&committed, npages, memory_order_relaxed);
+}
+
+bool mm_frames_scarce(void)
+{
+    struct frame_stats s = frame_stats();
+
+    return s.free < 64 + s.total / 64;
+}

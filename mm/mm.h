@@ -1,0 +1,69 @@
+// Memory management, as the layers above see it.
+//
+// mm/frame.h (physical frames), mm/region.h (address ranges and faults) and
+// mm/pt.h (page tables) are its parts; this header starts them and keeps the
+// accounts.
+#pragma once
+
+#include "arch/arch.h"
+#include "mm/frame.h"
+#include "mm/region.h"
+
+struct mm_range {
+    uint64_t start, end; // physical bytes
+};
+
+enum { MM_MAX_RANGES = 64 };
+
+// What the boot knows about physical memory. ram: usable, in any order, may
+// overlap and be unaligned. keep: parts of it that are in use (the image, the
+// initial files). image parts: where each lies and how it is to be mapped.
+struct mm_boot {
+    struct mm_range ram[MM_MAX_RANGES];
+    unsigned nram;
+    struct mm_range keep[8];
+    unsigned nkeep;
+    struct mm_image_part {
+        uintptr_t va;
+        uint64_t pa, size;
+        unsigned prot;
+        const char *name; // for reports: "text of the image"
+    } image[5];
+    unsigned nimage;
+};
+
+// Builds the page tables (direct map, image), hands RAM to the frame allocator
+// and switches to the new tables through load_root. Returns NULL, or what is
+// missing as one line. Context: boot, one CPU, interrupts off; only the first
+// GiB is reachable through the direct map yet.
+const char *mm_init(struct mm_boot *b, void (*load_root)(paddr_t root));
+
+// A cleared frame in the direct map that is never given back, for nailed data
+// of the start-up; panics when there is none.
+void *mm_boot_page(void);
+
+// Maps nailed memory explicitly (device registers, stacks of the CPUs).
+void mm_map_nailed(uintptr_t va, paddr_t pa, size_t npages, unsigned prot);
+
+// Commit accounting (R14): reserves frames for memory that may be touched
+// later, so that running out is an error of the call and never of a store.
+// Returns false, and charges nothing, when not so many are left.
+MUST_USE bool mm_charge(uint64_t npages);
+void mm_uncharge(uint64_t npages);
+
+// True when frames are so few that nothing should be mapped in advance.
+bool mm_frames_scarce(void);
+
+// What lies at va, in a few words, for reports. Takes no lock.
+const char *mm_describe(uintptr_t va, char *buf, size_t size);
+
+// True if n bytes at va are mapped now. Takes no lock; for reports.
+bool mm_readable(uintptr_t va, size_t n);
+
+// Gives back the pages of the image in [va, va + size): start-up code and data
+// that nobody uses any more. Context: boot, on the system stack.
+void mm_free_image(uintptr_t va, size_t size);
+
+// Panics unless no page is writable and executable and no frame of text or
+// rodata is writable at any address (frames are compared, not addresses).
+void mm_check_wx(void);

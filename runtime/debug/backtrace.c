@@ -1,0 +1,56 @@
+// Backtraces by frame pointers.
+//
+// Everything is built with -fno-omit-frame-pointer, newlib and ports too, so
+// rbp leads from frame to frame: [rbp] is the caller's rbp, [rbp + 8] the
+// return address. A frame must lie above the one before it and be mapped, so a
+// damaged chain ends the listing and nothing else.
+
+#include "arch/fmt.h"
+#include "mm/mm.h"
+#include "runtime/debug/debug.h"
+
+enum { MAX_FRAMES = 48 };
+
+size_t backtrace_collect(uintptr_t fp, uintptr_t *pcs, size_t max)
+{
+    size_t n = 0;
+
+    while (n < max && fp % sizeof(void *) == 0 && mm_readable(fp, 16)) {
+        const uintptr_t *frame = (const uintptr_t *)fp;
+
+        if (frame[1] == 0)
+            break;
+        pcs[n++] = frame[1];
+        if (frame[0] <= fp)
+            break;
+        fp = frame[0];
+    }
+    return n;
+}
+
+static void print_frame(unsigned n, uintptr_t pc)
+{
+    size_t offset;
+    const char *name = symbol_find(pc, &offset);
+
+    if (name != NULL)
+        fmt_err("  #%u 0x%lx %s+0x%lx\n", n, (unsigned long)pc, name,
+                (unsigned long)offset);
+    else
+        fmt_err("  #%u 0x%lx ?\n", n, (unsigned long)pc);
+}
+
+void backtrace_print(uintptr_t pc, uintptr_t fp)
+{
+    uintptr_t pcs[MAX_FRAMES];
+    size_t n = backtrace_collect(fp, pcs, MAX_FRAMES);
+    unsigned at = 0;
+
+    fmt_err("backtrace:\n");
+    if (pc != 0)
+        print_frame(at++, pc);
+    for (size_t i = 0; i < n; i++)
+        print_frame(at++, pcs[i]);
+    if (n == MAX_FRAMES)
+        fmt_err("  ... deeper frames left out\n");
+}

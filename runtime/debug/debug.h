@@ -1,0 +1,23 @@
+// Reports: panics, unserved faults, backtraces with names.
+#pragma once
+
+#include "arch/arch.h"
+
+// Registers the report as the end of every unserved fault. Context: boot.
+void debug_init(void);
+
+// The function that holds addr, and addr's offset in it; NULL if the image's
+// symbol table has none. Context: any.
+const char *symbol_find(uintptr_t addr, size_t *offset);
+
+// Prints a backtrace to stderr: the code at pc (0: none), then the return
+// addresses found from frame pointer fp. Reads only memory that is mapped.
+// Context: any.
+void backtrace_print(uintptr_t pc, uintptr_t fp);
+
+// The same as values: at most max return addresses. Returns their number.
+size_t backtrace_collect(uintptr_t fp, uintptr_t *pcs, size_t max);
+
+// As panic(), for the C library: ends with this status, and with no more than
+// `what` as the first line.
+NORETURN void panic_status(int status, const char *what);

@@ -1,0 +1,44 @@
+// struct g, for runtime/sched, runtime/stack, runtime/libc and host-tests.
+#pragma once
+
+#include "runtime/sched/sched.h"
+
+struct _reent;
+
+enum g_state {
+    G_FREE,    // the slot is not in use
+    G_PARKED,  // waits for g_ready
+    G_READY,   // on a run queue or a wake list
+    G_RUNNING, // on a CPU
+};
+
+// One per stack slot, in a nailed array at ARCH_SLOTS_BASE that is indexed like
+// the slots, so that a fault finds the goroutine of an address by a shift. What
+// holds a program's pointers (arguments, TLS) lies on the goroutine's own stack
+// and not here (R21).
+//
+// Tags: [s] whoever holds it in its state: the CPU that runs it, or the lock of
+// the queue that it is on; [mm] mm_lock; [c] constant while in use.
+struct g {
+    struct arch_ctx ctx;  // [s]
+    struct g *next;       // [s] run queue, wake list, sleepers, free slots
+    struct _reent *reent; // [c] C library state, on its stack
+    void *tcb;            // [c] base of %fs
+    const char *name;     // [c]
+    uint64_t id;          // [c] 1 is main
+    uint64_t wake_ns;     // [s] while it sleeps
+    uintptr_t low;        // [mm] lowest page that growth has mapped
+    uint32_t window;      // [mm] pages mapped by the last growth
+    int cpu;              // [c] whose queue it goes to
+    _Atomic uint8_t state; // enum g_state; relaxed, for reports
+};
+
+static inline struct g *g_of_slot(size_t slot)
+{
+    return (struct g *)ARCH_SLOTS_BASE + slot;
+}
+
+static inline size_t g_slot(const struct g *g)
+{
+    return (size_t)(g - (struct g *)ARCH_SLOTS_BASE);
+}

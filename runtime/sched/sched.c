@@ -1,0 +1,331 @@
+// The scheduler: a loop per CPU on its system stack.
+//
+// A switch always goes goroutine -> loop -> goroutine. Whatever must happen
+// after a goroutine has left its stack (unlocking what makes it findable,
+// freeing it) is done by the loop, so there is no moment at which two CPUs use
+// one stack. The no-preempt count is 1 in the loop and at every switch (R6).
+//
+//   g_create --g_ready--> READY --loop--> RUNNING --g_park--> PARKED
+//                           ^----- g_yield ---+        |
+//                           ^----------- g_ready ------+
+//
+// Locks: each queue has its own spinlock. Wake lists are lock-free stacks that
+// interrupts push on (release) and the loop takes whole (acquire).
+
+#include "runtime/sched/sched.h"
+
+#include <string.h>
+
+#include "runtime/libc/libc.h"
+#include "runtime/sched/g_impl.h"
+#include "runtime/stack/stack.h"
+
+// Per-CPU scheduler state.
+struct p {
+    struct arch_ctx loop;        // [own CPU] where the loop stands
+    struct spinlock lock;        // protects head, tail
+    struct g *head, *tail;       // [lock] run queue
+    struct g *_Atomic wake;      // pushed by interrupts of this CPU (R8)
+    struct g *sleepers;          // [own loop] by wake_ns
+    void (*after)(void *);       // [own CPU] run by the loop after a switch
+    void *after_arg;             // [own CPU]
+    _Atomic bool ticked;         // the timer went off
+};
+
+static struct p ps[ARCH_MAX_CPUS];
+static struct g_tls_image tls = {.align = 16};
+static _Atomic uint64_t next_id = 1; // relaxed: only uniqueness matters
+
+static void on_pending(void);
+static void on_tick(void);
+
+// Valid while no-preempt is above zero (R10).
+static struct p *this_p(void)
+{
+    return &ps[arch_cpu_id()];
+}
+
+struct g *g_current(void)
+{
+    return arch_current();
+}
+
+uint64_t g_id(const struct g *g)
+{
+    return g->id;
+}
+
+const char *g_name(const struct g *g)
+{
+    return g->name;
+}
+
+const char *g_state_name(const struct g *g)
+{
+    static const char *const names[] = {"free", "parked", "ready", "running"};
+
+    return names[g->state];
+}
+
+void sched_init(const struct g_tls_image *image)
+{
+    tls = *image;
+    if (tls.align < 16)
+        tls.align = 16;
+    arch_hooks.tick = on_tick;
+    arch_hooks.pending = on_pending;
+}
+
+// ---- queues ----
+
+static void push(struct p *p, struct g *g)
+{
+    g->next = NULL;
+    g->state = G_READY;
+    spin_lock(&p->lock);
+    if (p->head == NULL)
+        p->head = g;
+    else
+        p->tail->next = g;
+    p->tail = g;
+    spin_unlock(&p->lock);
+}
+
+static struct g *pop(struct p *p)
+{
+    spin_lock(&p->lock);
+    struct g *g = p->head;
+
+    if (g != NULL)
+        p->head = g->next;
+    spin_unlock(&p->lock);
+    return g;
+}
+
+void g_ready(struct g *g)
+{
+    unsigned cpu = (unsigned)g->cpu;
+
+    preempt_disable();
+    push(&ps[cpu], g);
+    if (cpu != arch_cpu_id())
+        arch_kick(cpu);
+    preempt_enable();
+}
+
+void g_ready_from_interrupt(struct g *g)
+{
+    struct p *p = this_p();
+    struct g *old = atomic_load_explicit(&p->wake, memory_order_relaxed);
+
+    do
+        g->next = old;
+    while (!atomic_compare_exchange_weak_explicit(
+        &p->wake, &old, g, memory_order_release, memory_order_relaxed));
+    preempt_set_pending();
+}
+
+static void drain_wake_list(struct p *p)
+{
+    struct g *g = atomic_exchange_explicit(&p->wake, NULL,
+                                           memory_order_acquire);
+
+    while (g != NULL) {
+        struct g *next = g->next;
+
+        g_ready(g);
+        g = next;
+    }
+}
+
+// no-preempt became zero with something pending: runs on whatever stack.
+static void on_pending(void)
+{
+    drain_wake_list(this_p());
+}
+
+static void on_tick(void)
+{
+    this_p()->ticked = true;
+}
+
+// ---- sleeping ----
+
+static void add_sleeper(void *arg)
+{
+    struct g *g = arg;
+    struct g **at = &this_p()->sleepers;
+
+    while (*at != NULL && (*at)->wake_ns <= g->wake_ns)
+        at = &(*at)->next;
+    g->next = *at;
+    *at = g;
+}
+
+void g_sleep_until(uint64_t mono_ns)
+{
+    struct g *g = g_current();
+
+    g->wake_ns = mono_ns;
+    g_park(add_sleeper, g);
+}
+
+static void wake_sleepers(struct p *p)
+{
+    uint64_t now;
+
+    if (p->sleepers == NULL)
+        return;
+    now = arch_mono_ns();
+    while (p->sleepers != NULL && p->sleepers->wake_ns <= now) {
+        struct g *g = p->sleepers;
+
+        p->sleepers = g->next;
+        push(p, g);
+    }
+    p->ticked = false;
+    if (p->sleepers != NULL)
+        arch_timer_set(p->sleepers->wake_ns);
+}
+
+// ---- the loop ----
+
+static bool work_arrived(void)
+{
+    struct p *p = this_p();
+
+    // Interrupts are off: what another CPU pushes from now on comes with a
+    // doorbell that ends the halt.
+    return *(struct g *volatile *)&p->head != NULL ||
+           atomic_load_explicit(&p->wake, memory_order_relaxed) != NULL ||
+           p->ticked;
+}
+
+static void run(struct p *p, struct g *g)
+{
+    g->state = G_RUNNING;
+    arch_set_current(g);
+    arch_set_tls(g->tcb);
+    arch_ctx_enter(&p->loop, &g->ctx);
+    arch_set_current(NULL);
+    if (p->after != NULL) {
+        void (*after)(void *) = p->after;
+
+        p->after = NULL;
+        after(p->after_arg);
+    }
+}
+
+void sched_run(void)
+{
+    struct p *p = this_p();
+
+    arch_irq_enable();
+    for (;;) {
+        preempt_clear_pending();
+        drain_wake_list(p);
+        wake_sleepers(p);
+        struct g *g = pop(p);
+
+        if (g != NULL)
+            run(p, g);
+        else
+            arch_idle(work_arrived);
+    }
+}
+
+void g_park(void (*unlock)(void *), void *arg)
+{
+    struct g *g = g_current();
+
+    preempt_disable();
+    struct p *p = this_p();
+
+    p->after = unlock;
+    p->after_arg = arg;
+    g->state = G_PARKED;
+    arch_ctx_switch(&g->ctx, &p->loop);
+    preempt_enable(); // maybe on another CPU
+}
+
+static void ready_again(void *g)
+{
+    g_ready(g);
+}
+
+void g_yield(void)
+{
+    g_park(ready_again, g_current());
+}
+
+static void bury(void *arg)
+{
+    stack_free(arg);
+}
+
+void g_exit(void)
+{
+    struct g *g = g_current();
+
+    libc_thread_exit(g->reent);
+    preempt_disable();
+    struct p *p = this_p();
+
+    p->after = bury;
+    p->after_arg = g;
+    arch_ctx_switch(&g->ctx, &p->loop);
+    __builtin_unreachable();
+}
+
+// ---- making one ----
+
+// Top of a slot, from the top down: the C library's state, the TCB (what %fs
+// points at, R9), the TLS image, then the stack.
+struct tcb {
+    void *self;        // 0x00, the ABI reads it
+    char pad[0x68];
+    uintptr_t limit;   // 0x70, for code built with -fsplit-stack
+    void *start_arg;   // 0x78
+    void (*start_fn)(void *);
+};
+
+_Static_assert(offsetof(struct tcb, limit) == 0x70, "ABI of split stacks");
+
+static void first(void *arg)
+{
+    struct tcb *t = arg;
+
+    preempt_enable(); // from the scheduler's 1
+    t->start_fn(t->start_arg);
+    g_exit();
+}
+
+struct g *g_create(void (*fn)(void *), void *arg, const char *name, int cpu)
+{
+    const struct g_tls_image *image = &tls;
+    size_t libc = align_up(libc_thread_size(), 64);
+    size_t align = image->align > 64 ? image->align : 64;
+    size_t top = libc + align_up(sizeof(struct tcb), align);
+    struct g *g = stack_alloc(top + align_up(image->size, align) + 1024);
+
+    if (g == NULL)
+        return NULL;
+    // The TLS block ends where the TCB begins (variant II of the ELF TLS ABI).
+    uintptr_t end = stack_top(g);
+    struct tcb *t = (void *)align_down(end - top, align);
+    char *block = (char *)t - align_up(image->size, image->align);
+
+    memset(block, 0, end - (uintptr_t)block);
+    memcpy(block, image->start, image->file_size);
+    t->self = t;
+    t->limit = end - STACK_LIMIT_BYTES;
+    t->start_fn = fn;
+    t->start_arg = arg;
+    g->tcb = t;
+    g->reent = libc_thread_new((void *)(end - libc));
+    g->name = name;
+    g->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
+    g->cpu = cpu == G_ANY_CPU ? (int)arch_cpu_id() : cpu;
+    arch_ctx_init(&g->ctx, (void *)align_down((uintptr_t)block, 64), first, t);
+    return g;
+}

@@ -1,0 +1,59 @@
+// Threads of execution: goroutines on stacks that grow, scheduled per CPU.
+//
+// A goroutine belongs to the run queue of one CPU and runs until it parks,
+// yields or exits. The scheduler of a CPU is a loop on its system stack.
+#pragma once
+
+#include "arch/arch.h"
+
+struct g;
+
+enum { G_ANY_CPU = -1 };
+
+// What _Thread_local variables start from (ELF TLS, variant II).
+struct g_tls_image {
+    const void *start;
+    size_t file_size, size, align; // bytes; the rest of size is zero
+};
+
+// Starts the scheduler's data; before any other call. Copies *tls.
+// Context: boot.
+void sched_init(const struct g_tls_image *tls);
+
+// Runs goroutines on this CPU for ever. Context: system stack, no-preempt 1.
+NORETURN void sched_run(void);
+
+// Makes a goroutine that will call fn(arg) on a fresh stack, not yet ready.
+// name is not copied. cpu pins it (0..arch_cpu_count()-1) or is G_ANY_CPU.
+// Returns NULL when there is no memory or no slot. Context: goroutine or boot.
+MUST_USE struct g *g_create(void (*fn)(void *), void *arg, const char *name,
+                            int cpu);
+
+// The caller's goroutine; NULL on a system stack before or between goroutines.
+struct g *g_current(void);
+
+// Ends the caller; its stack is reused. Context: goroutine, no-preempt 0.
+NORETURN void g_exit(void);
+
+// Stops the caller until g_ready(it). After the switch, when its stack and
+// context are safe to use for another CPU, unlock(arg) runs on the system stack
+// (NULL: nothing): release there what makes the caller findable.
+// Context: goroutine, no-preempt 0 or held only by the lock that unlock frees.
+void g_park(void (*unlock)(void *), void *arg);
+
+// Puts a parked or new goroutine on its CPU's run queue.
+// Context: any but interrupt and NMI; takes that queue's lock.
+void g_ready(struct g *g);
+
+// The same from an interrupt: pushes it on this CPU's wake list (R8).
+void g_ready_from_interrupt(struct g *g);
+
+// Lets others on this CPU run first. Context: goroutine, no-preempt 0.
+void g_yield(void);
+
+// Parks until arch_mono_ns() >= mono_ns. Context: goroutine, no-preempt 0.
+void g_sleep_until(uint64_t mono_ns);
+
+uint64_t g_id(const struct g *g);
+const char *g_name(const struct g *g);
+const char *g_state_name(const struct g *g);
