@@ -58,8 +58,29 @@ NORETURN void arch_stop_this(void);
 // True if va lies in the guard below a CPU's system stack.
 bool arch_is_system_guard(uintptr_t va);
 
-// "divide error" and so on.
-const char *arch_trap_name(uint64_t vector);
+// What a trap was, free of the machine's encoding.
+struct arch_trap {
+    const char *name; // "divide error" and so on
+    enum { TRAP_PAGE_FAULT, TRAP_DIVIDE, TRAP_OTHER } kind;
+    uintptr_t va;     // page fault: the address
+    unsigned access;  // page fault: one prot bit
+    bool present;     // page fault: something is mapped there
+    uintptr_t pc, fp, sp;
+    unsigned vector;
+    uint64_t error;
+};
+
+struct arch_trap arch_trap_read(const struct trap_frame *tf);
+
+// The return address of the function that starts at `start` and was interrupted
+// at tf, if it has no frame: a leaf, or before its prologue. Else 0, and the
+// frame pointer is its own.
+uintptr_t arch_trap_frameless_caller(const struct trap_frame *tf,
+                                     uintptr_t start,
+                                     bool (*readable)(uintptr_t, size_t));
+
+// Prints the registers to stderr, some to a line. Context: report.
+void arch_trap_print_registers(const struct trap_frame *tf);
 
 // ---- contexts ---------------------------------------------------------------
 

@@ -239,7 +239,7 @@ NORETURN void boot_main(uint32_t start_info);
 // No canary here: this function replaces it and never returns.
 __attribute__((no_stack_protector)) void boot_main(uint32_t start_info)
 {
-    static struct mm_boot mem __attribute__((section(".boot.bss")));
+    static struct mm_boot mem;
 
     console_detect();
     cpu_detect();

@@ -10,7 +10,7 @@ enum {
     LSR_READY = 0x01,
     LSR_EMPTY = 0x20,
     IER_RECEIVE = 0x01,
-    FCR_ON_CLEAR = 0x07,
+    FCR_ON_CLEAR = 0xc7, // interrupt at 14 bytes, or when they rest
     LCR_8N1 = 0x03,
     LCR_DIVISOR = 0x80,
     MCR_DTR_RTS_OUT2 = 0x0b, // OUT2 gates the interrupt line

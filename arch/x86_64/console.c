@@ -31,6 +31,7 @@ OPTION_BOOL(opt_framed, "console.framed", framed,
 static uint16_t out_port[3]; // by enum arch_stream; 0: the UART
 static bool have_uart;
 static bool seen_dle, at_eof; // [the one reader]
+static bool asked;                // [the one reader] for input
 static void (*on_input)(void);
 
 // Before the first message; needs nothing.
@@ -81,6 +82,13 @@ int arch_console_read(void *p, size_t n)
 
     if (!have_uart)
         return -1;
+    if (!asked) {
+        // The runner holds input back until now: what would lie in the UART
+        // when its FIFO is switched on would be lost.
+        asked = true;
+        if (inb(PORT_STATUS) == PORT_STATUS)
+            outsb(PORT_STATUS, "input\n", 6);
+    }
     if (at_eof) {
         at_eof = false;
         return -1;

@@ -3,6 +3,7 @@
 // Interrupts are off from entry to iretq. A handler touches only nailed memory,
 // never blocks, and does a bounded amount of work (R4).
 
+#include "arch/fmt.h"
 #include "arch/x86_64/cpu.h"
 
 struct gate {
@@ -17,6 +18,7 @@ static struct gate idt[256];
 enum { GATE_INTERRUPT = 0x8e, ENTRY_BYTES = 16 };
 
 enum exception {
+    EXC_DIVIDE = 0,
     EXC_NMI = 2,
     EXC_DF = 8,
     EXC_PF = 14,
@@ -24,7 +26,7 @@ enum exception {
     EXC_COUNT = 32,
 };
 
-enum { PF_WRITE = 2, PF_FETCH = 16 };
+enum { PF_PRESENT = 1, PF_WRITE = 2, PF_FETCH = 16 };
 
 static enum ist ist_of(unsigned vector)
 {
@@ -78,7 +80,7 @@ void idt_init(void)
     idt_load();
 }
 
-const char *arch_trap_name(uint64_t vector)
+static const char *trap_name(uint64_t vector)
 {
     static const char *const names[] = {
         [0] = "divide error",
@@ -106,16 +108,79 @@ const char *arch_trap_name(uint64_t vector)
     return "unexpected trap";
 }
 
+static unsigned access_of(uint64_t error)
+{
+    if (error & PF_FETCH)
+        return PROT_X;
+    return error & PF_WRITE ? PROT_W : PROT_R;
+}
+
+struct arch_trap arch_trap_read(const struct trap_frame *tf)
+{
+    struct arch_trap t = {
+        .name = trap_name(tf->vector),
+        .kind = TRAP_OTHER,
+        .pc = tf->rip,
+        .fp = tf->rbp,
+        .sp = tf->rsp,
+        .vector = (unsigned)tf->vector,
+        .error = tf->error,
+    };
+
+    if (tf->vector == EXC_DIVIDE)
+        t.kind = TRAP_DIVIDE;
+    if (tf->vector == EXC_PF) {
+        t.kind = TRAP_PAGE_FAULT;
+        t.va = tf->cr2;
+        t.access = access_of(tf->error);
+        t.present = (tf->error & PF_PRESENT) != 0;
+    }
+    return t;
+}
+
+// gcc leaves the frame out of leaf functions whatever it is told [seen], so
+// rbp may still be the caller's. It is ours once `mov %rsp,%rbp` has run; the
+// word on top is then the return address, or below it after `push %rbp`.
+uintptr_t arch_trap_frameless_caller(const struct trap_frame *tf,
+                                     uintptr_t start,
+                                     bool (*readable)(uintptr_t, size_t))
+{
+    const uint8_t *code = (const uint8_t *)start;
+    size_t n = tf->rip - start;
+    bool pushed = n >= 1 && code[0] == 0x55;
+
+    for (size_t i = 0; i + 3 <= n; i++) {
+        if (code[i] == 0x48 && code[i + 1] == 0x89 && code[i + 2] == 0xe5)
+            return 0;
+    }
+    const uint64_t *sp = (const uint64_t *)tf->rsp + pushed;
+
+    return readable((uintptr_t)sp, sizeof *sp) ? *sp : 0;
+}
+
+void arch_trap_print_registers(const struct trap_frame *tf)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+    } r[] = {
+        {"rax", tf->rax}, {"rbx", tf->rbx}, {"rcx", tf->rcx}, {"rdx", tf->rdx},
+        {"rsi", tf->rsi}, {"rdi", tf->rdi}, {"rbp", tf->rbp}, {"rsp", tf->rsp},
+        {"r8 ", tf->r8},  {"r9 ", tf->r9},  {"r10", tf->r10}, {"r11", tf->r11},
+        {"r12", tf->r12}, {"r13", tf->r13}, {"r14", tf->r14}, {"r15", tf->r15},
+        {"rip", tf->rip}, {"flg", tf->rflags},
+    };
+
+    for (unsigned i = 0; i < ARRAY_LEN(r); i++)
+        fmt_err("%s%s %016lx%s", i % 4 == 0 ? "  " : " ", r[i].name,
+                (unsigned long)r[i].value,
+                i % 4 == 3 || i + 1 == ARRAY_LEN(r) ? "\n" : "");
+}
+
 static void page_fault(struct trap_frame *tf)
 {
-    unsigned access = PROT_R;
-
-    if (tf->error & PF_WRITE)
-        access = PROT_W;
-    if (tf->error & PF_FETCH)
-        access = PROT_X;
     if (arch_hooks.fault == NULL ||
-        !arch_hooks.fault(tf->cr2, access, tf->rsp))
+        !arch_hooks.fault(tf->cr2, access_of(tf->error), tf->rsp))
         arch_hooks.fatal(tf);
 }
 

@@ -1,4 +1,4 @@
-// sources: runtime/libc/cpio.c runtime/libc/fs.c runtime/libc/fs_node.c runtime/libc/fs_data.c host-tests/runtime/libc/stub_port.c host-tests/runtime/libc/archive.c
+// sources: runtime/libc/cpio.c runtime/libc/fs.c runtime/libc/fs_attr.c runtime/libc/fs_names.c runtime/libc/fs_tree.c runtime/libc/fs_node.c runtime/libc/fs_data.c host-tests/runtime/libc/stub_port.c host-tests/runtime/libc/archive.c
 //
 // Fuzz target: any bytes as the boot archive. Whatever comes out is a tree
 // whose every file can be read, written and removed.

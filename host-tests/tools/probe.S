@@ -51,6 +51,9 @@ start:
     movw $0x3fa, %dx // FIFO on, 14 bytes at a time: ten times as quick
     movb $0xc1, %al
     outb %al, %dx
+    movl $input, %esi
+    movw $0xeb, %dx
+    call print
 receive:
     movw $0x3fd, %dx // line status: bit 0, a byte is there
 1:  inb %dx, %al
@@ -123,6 +126,8 @@ leave:
     .section .rodata
 up:
     .asciz "up\n"
+input:
+    .asciz "input\n"
 record:
     .ascii "status "
     .ascii TEXT(STATUS)

@@ -160,6 +160,14 @@ input_arrives()
     ok $? "100000 random bytes arrive"
     (printf one; sleep 0.3; printf two) | "$run" -t 20 echo.elf >out 2>err
     is "$(cat out)" onetwo "a slow writer is waited for"
+    printf 'for another\n' >in
+    { "$run" -t 20 status3.elf >out 2>err; cat >rest; } <in
+    cmp -s in rest
+    ok $? "a program that does not read leaves the input alone"
+    head -c 1000000 /dev/urandom >in
+    "$run" -t 60 echo.elf <in >out 2>err
+    cmp -s in out
+    ok $? "a megabyte arrives whole"
     "$run" -t 20 status3.elf < <(exec sleep 5) >out 2>err
     is $? 3 "an idle writer does not hold up the end"
 }

@@ -43,7 +43,7 @@ static void print_frame(unsigned n, uintptr_t pc, bool is_return)
         fmt_err("  #%u 0x%lx ?\n", n, (unsigned long)pc);
 }
 
-void backtrace_print(uintptr_t pc, uintptr_t fp)
+void backtrace_print(uintptr_t pc, uintptr_t ret, uintptr_t fp)
 {
     uintptr_t pcs[MAX_FRAMES];
     size_t n = backtrace_collect(fp, pcs, MAX_FRAMES);
@@ -52,6 +52,8 @@ void backtrace_print(uintptr_t pc, uintptr_t fp)
     fmt_err("backtrace:\n");
     if (pc != 0)
         print_frame(at++, pc, false);
+    if (ret != 0)
+        print_frame(at++, ret, true);
     for (size_t i = 0; i < n; i++)
         print_frame(at++, pcs[i], true);
     if (n == MAX_FRAMES)

@@ -11,9 +11,9 @@ void debug_init(void);
 const char *symbol_find(uintptr_t addr, size_t *offset);
 
 // Prints a backtrace to stderr: the code at pc (0: none), then the return
-// addresses found from frame pointer fp. Reads only memory that is mapped.
-// Context: any.
-void backtrace_print(uintptr_t pc, uintptr_t fp);
+// address `ret` (0: none), then those found from frame pointer fp. Reads only
+// memory that is mapped. Context: any.
+void backtrace_print(uintptr_t pc, uintptr_t ret, uintptr_t fp);
 
 // The same as values: at most max return addresses. Returns their number.
 size_t backtrace_collect(uintptr_t fp, uintptr_t *pcs, size_t max);

@@ -51,35 +51,11 @@ static void print_where(void)
         fmt_err("in the runtime\n");
 }
 
-static void print_registers(const struct trap_frame *tf)
-{
-    const struct {
-        const char *name;
-        uint64_t value;
-    } r[] = {
-        {"rax", tf->rax}, {"rbx", tf->rbx}, {"rcx", tf->rcx}, {"rdx", tf->rdx},
-        {"rsi", tf->rsi}, {"rdi", tf->rdi}, {"rbp", tf->rbp}, {"rsp", tf->rsp},
-        {"r8 ", tf->r8},  {"r9 ", tf->r9},  {"r10", tf->r10}, {"r11", tf->r11},
-        {"r12", tf->r12}, {"r13", tf->r13}, {"r14", tf->r14}, {"r15", tf->r15},
-        {"rip", tf->rip}, {"flg", tf->rflags},
-    };
-
-    for (unsigned i = 0; i < ARRAY_LEN(r); i++)
-        fmt_err("%s%s %016lx%s", i % 4 == 0 ? "  " : " ", r[i].name,
-                (unsigned long)r[i].value,
-                i % 4 == 3 || i + 1 == ARRAY_LEN(r) ? "\n" : "");
-}
-
-static NORETURN void finish(int status)
-{
-    arch_power_off(status);
-}
-
 static NORETURN void report_here(int status, uintptr_t fp)
 {
     print_where();
-    backtrace_print(0, fp);
-    finish(status);
+    backtrace_print(0, 0, fp);
+    arch_power_off(status);
 }
 
 void panic(const char *fmt, ...)
@@ -115,21 +91,17 @@ void __stack_chk_fail(void)
 
 // ---- faults ----
 
-enum { DIVIDE = 0, OPCODE = 6, DOUBLE_FAULT = 8, PROTECTION = 13, PF = 14 };
-enum { ERR_PRESENT = 1, ERR_WRITE = 2, ERR_FETCH = 16 };
-
-static const char *access_name(uint64_t error)
+static const char *access_name(unsigned access)
 {
-    if (error & ERR_FETCH)
+    if (access == PROT_X)
         return "execution";
-    return error & ERR_WRITE ? "write" : "read";
+    return access == PROT_W ? "write" : "read";
 }
 
-static void page_fault_headline(const struct trap_frame *tf)
+static void page_fault_headline(const struct arch_trap *t)
 {
-    struct g *g = stack_owner(tf->cr2);
-    uintptr_t va = tf->cr2;
-    const char *access = access_name(tf->error);
+    struct g *g = stack_owner(t->va);
+    const char *access = access_name(t->access), *what = "invalid memory access";
 
     switch (mm_last_fault()) {
     case FAULT_GUARD:
@@ -141,79 +113,75 @@ static void page_fault_headline(const struct trap_frame *tf)
     case FAULT_OOM:
         fmt_err("fatal error: out of memory: no frame left for the %s of "
                 "0x%lx; run with more MEM\n",
-                access, (unsigned long)va);
+                access, (unsigned long)t->va);
         return;
     default:
         break;
     }
-    if (va < PAGE_SIZE)
-        fmt_err("panic: nil pointer dereference (%s of 0x%lx)\n", access,
-                (unsigned long)va);
-    else if (tf->error & ERR_PRESENT)
-        fmt_err("panic: forbidden %s of 0x%lx\n", access, (unsigned long)va);
-    else
-        fmt_err("panic: invalid memory access (%s of 0x%lx)\n", access,
-                (unsigned long)va);
+    if (t->va < PAGE_SIZE)
+        what = "nil pointer dereference";
+    else if (t->present)
+        what = "forbidden memory access";
+    fmt_err("panic: %s (%s of 0x%lx)\n", what, access, (unsigned long)t->va);
 }
 
-static bool on_system_guard(const struct trap_frame *tf)
-{
-    return tf->vector == PF && arch_is_system_guard(tf->cr2);
-}
-
-static void headline(const struct trap_frame *tf)
+static void headline(const struct arch_trap *t)
 {
     char buf[160];
 
-    if (on_system_guard(tf)) {
-        fmt_err("fatal error: system stack overflow on CPU %u (guard at "
-                "0x%lx)\n",
-                arch_cpu_id(), (unsigned long)tf->cr2);
-        return;
-    }
-    if (tf->vector == PF) {
-        page_fault_headline(tf);
-        fmt_err("  0x%lx: %s\n", (unsigned long)tf->cr2,
-                mm_describe(tf->cr2, buf, sizeof buf));
-        return;
-    }
-    if (tf->vector == DIVIDE)
+    if (t->kind == TRAP_PAGE_FAULT && arch_is_system_guard(t->va)) {
+        fmt_err("fatal error: system stack overflow on CPU %u\n",
+                arch_cpu_id());
+    } else if (t->kind == TRAP_PAGE_FAULT) {
+        page_fault_headline(t);
+    } else if (t->kind == TRAP_DIVIDE) {
         fmt_err("panic: integer divide error (by zero, or the quotient is too "
                 "large)\n");
-    else
-        fmt_err("panic: %s (vector %lu, error 0x%lx)\n",
-                arch_trap_name(tf->vector), (unsigned long)tf->vector,
-                (unsigned long)tf->error);
-    fmt_err("  at 0x%lx: %s\n", (unsigned long)tf->rip,
-            mm_describe(tf->rip, buf, sizeof buf));
+    } else {
+        fmt_err("panic: %s (vector %u, error 0x%lx)\n", t->name, t->vector,
+                (unsigned long)t->error);
+    }
+    if (t->kind == TRAP_PAGE_FAULT)
+        fmt_err("  0x%lx: %s\n", (unsigned long)t->va,
+                mm_describe(t->va, buf, sizeof buf));
+    if (t->kind != TRAP_PAGE_FAULT || t->pc != t->va)
+        fmt_err("  code 0x%lx: %s\n", (unsigned long)t->pc,
+                mm_describe(t->pc, buf, sizeof buf));
+    fmt_err("  stack 0x%lx: %s\n", (unsigned long)t->sp,
+            mm_describe(t->sp, buf, sizeof buf));
 }
 
-static NORETURN void fatal(const struct trap_frame *tf)
+static void print_backtrace(const struct trap_frame *tf,
+                            const struct arch_trap *t)
 {
-    char buf[160];
+    size_t offset;
+    uintptr_t ret = 0;
+
+    // After the call of a bad pointer the caller is on top of the stack.
+    if (t->kind == TRAP_PAGE_FAULT && t->pc == t->va) {
+        if (mm_readable(t->sp, sizeof(uintptr_t)))
+            ret = *(const uintptr_t *)t->sp;
+        backtrace_print(0, ret, t->fp);
+        return;
+    }
+    if (symbol_find(t->pc, &offset) != NULL)
+        ret = arch_trap_frameless_caller(tf, t->pc - offset, mm_readable);
+    backtrace_print(t->pc, ret, t->fp);
+}
+
+static void fatal(const struct trap_frame *tf)
+{
+    struct arch_trap t = arch_trap_read(tf);
 
     enter();
-    headline(tf);
+    headline(&t);
     print_where();
-    if (tf->vector == PF && tf->rip == tf->cr2 &&
-        mm_readable(tf->rsp, sizeof(uintptr_t))) {
-        // A call of a bad pointer: the caller is on top of the stack.
-        print_registers(tf);
-        backtrace_print(*(const uintptr_t *)tf->rsp - 1, tf->rbp);
-    } else {
-        fmt_err("  stack: %s\n", mm_describe(tf->rsp, buf, sizeof buf));
-        print_registers(tf);
-        backtrace_print(tf->rip, tf->rbp);
-    }
-    finish(STATUS_PANIC);
-}
-
-static void fatal_hook(const struct trap_frame *tf)
-{
-    fatal(tf);
+    arch_trap_print_registers(tf);
+    print_backtrace(tf, &t);
+    arch_power_off(STATUS_PANIC);
 }
 
 void debug_init(void)
 {
-    arch_hooks.fatal = fatal_hook;
+    arch_hooks.fatal = fatal;
 }

@@ -74,6 +74,7 @@ struct fs_node {
 
 bool fs_node_is_dir(const struct fs_node *node);
 bool fs_node_is_file(const struct fs_node *node);
+bool fs_node_is_device(const struct fs_node *node);
 
 // A node without a name and without a reference, or NULL: no memory.
 struct fs_node *fs_node_new(uint32_t mode);
@@ -119,3 +120,42 @@ int fs_walk(struct fs_node *root, struct fs_node *cwd, const char *path,
 // Walks to an existing object. Returns 0 or a negative errno.
 int fs_walk_node(struct fs_node *root, struct fs_node *cwd, const char *path,
                  struct fs_node **node);
+
+// The file system as it is. All under its lock.
+struct fs_open_file {
+    struct fs_node *node;
+    int64_t position;
+    int flags;
+    unsigned nfds; // descriptors, and operations that run without the lock
+};
+
+extern struct fs_state {
+    struct fs_node *root;
+    struct fs_node *cwd;
+    struct fs_node *stage; // the new root between stage_begin and commit
+    struct fs_open_file **fds;
+    int nfds;        // length of fds
+    int lowest_free; // no free descriptor is below
+    unsigned umask;
+} fs_state;
+
+#define FS_IO_BUFFER 4096 // st_blksize, which stdio takes for its buffers
+
+// The open file of a descriptor, or NULL.
+struct fs_open_file *fs_get(int fd);
+bool fs_writable(const struct fs_open_file *f);
+
+// fs_walk() and fs_walk_node() from where the program stands.
+int fs_walk_from(const char *path, struct fs_where *w);
+int fs_walk_to(const char *path, struct fs_node **node);
+
+// A new node with a name that dir does not have. Returns 0 or -ENOSPC.
+int fs_make(struct fs_node *dir, const char *name, size_t len, uint32_t mode,
+            struct fs_node **made);
+
+// Makes a node at the end of a walk where nothing is, as a program's call does:
+// umask, times, and no node in a removed directory (-ENOENT).
+int fs_create(const struct fs_where *w, uint32_t mode, struct fs_node **node);
+
+// A tree as every program finds it, or NULL: no memory.
+struct fs_node *fs_new_tree(void);

@@ -47,6 +47,11 @@ bool fs_node_is_file(const struct fs_node *node)
     return (node->mode & FS_TYPE_MASK) == FS_TYPE_FILE;
 }
 
+bool fs_node_is_device(const struct fs_node *node)
+{
+    return !fs_node_is_dir(node) && !fs_node_is_file(node);
+}
+
 struct fs_node *fs_node_new(uint32_t mode)
 {
     struct fs_node *node = calloc(1, sizeof(*node));
@@ -406,4 +411,14 @@ int fs_walk_node(struct fs_node *root, struct fs_node *cwd, const char *path,
         return -ENOTDIR;
     *node = w.node;
     return 0;
+}
+
+int fs_walk_from(const char *path, struct fs_where *w)
+{
+    return fs_walk(fs_state.root, fs_state.cwd, path, w);
+}
+
+int fs_walk_to(const char *path, struct fs_node **node)
+{
+    return fs_walk_node(fs_state.root, fs_state.cwd, path, node);
 }

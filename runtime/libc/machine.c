@@ -120,6 +120,19 @@ void *libc_sbrk(ptrdiff_t incr)
     return (void *)old;
 }
 
+// What newlib's ldtoa prints exponents with (see tools/newlib).
+int libc_small_sprintf(char *out, const char *fmt, ...) PRINTF(2, 3);
+
+int libc_small_sprintf(char *out, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    size_t n = fmt_vstring(out, 32, fmt, ap);
+    va_end(ap);
+    return (int)n;
+}
+
 // ---- threads and the end ----
 
 struct _reent **g_reent_slot(void)

@@ -3,7 +3,8 @@
 // Everything the guest is to see apart from its own code comes through here:
 //   0xe9  stdout     isa-debugcon, read back as its own number
 //   0xea  stderr     the same
-//   0xeb  status     the same; "status N\n" at the end of a run
+//   0xeb  status     the same; "input\n" when it first wants some, "status N\n"
+//                    at the end of a run
 //   0xf4  exit       isa-debug-exit: keeps 7 bits only, hence the line before
 //   COM1  stdin      bytes framed by relay.c
 //   initrd           the file tree

@@ -14,6 +14,12 @@
 // Framing of the input: DLE DLE is a byte 0x10, DLE EOT the end of the file,
 // which a terminal can send more than once.
 //
+// Input flows only after the guest has written "input\n" on its status channel,
+// which it does when its program first reads. Until then stdin is not touched: a
+// program that never reads leaves it to others, and no byte lies in the UART
+// when the guest switches its FIFO on, which drops what is there [seen: without
+// this the first byte of the input was lost].
+//
 // Invariants:
 //   I1  the runner ends after the last byte of every stream is delivered, or
 //       its reader is gone
@@ -89,7 +95,7 @@ struct relay {
     char line[LINE_MAX_BYTES]; // of stderr, so far
     size_t line_len;
 
-    bool in_ended, in_is_tty;
+    bool in_wanted, in_ended, in_is_tty;
     char input[2 * INPUT_BYTES];
     size_t input_start, input_end;
 
@@ -369,6 +375,8 @@ static void read_status(struct relay *r)
     r->record_len +=
         pipe_read(r->status, r->record + r->record_len, room, &r->status_ended);
     r->record[r->record_len] = '\0';
+    if (strstr(r->record, "input\n"))
+        r->in_wanted = true;
 }
 
 // --- input
@@ -513,13 +521,14 @@ enum { P_SIGNALS, P_OUT, P_ERR, P_STATUS, P_COM1, P_IN, P_TO_OUT, P_TO_ERR };
 
 static void step(struct relay *r)
 {
-    bool background = !r->in_ended && in_background(r);
+    bool reads = r->in_wanted && !r->in_ended;
+    bool background = reads && in_background(r);
     bool input_waits = r->input_start < r->input_end;
     bool out_waits = buffer_len(&r->out.buffer) > 0;
     bool err_waits = buffer_len(&r->err.buffer) > 0;
     bool want_out = !r->out.ended && buffer_len(&r->out.buffer) < BUFFER_MAX;
     bool want_err = buffer_len(&r->err.buffer) < BUFFER_MAX;
-    bool want_in = !r->in_ended && !input_waits && !background;
+    bool want_in = reads && !input_waits && !background;
     struct pollfd p[] = {
         [P_SIGNALS] = {r->signals, POLLIN, 0},
         [P_OUT] = {want_out ? r->out.from : -1, POLLIN, 0},

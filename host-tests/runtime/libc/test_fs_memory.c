@@ -47,6 +47,9 @@ static void *try_realloc(void *p, size_t n)
 #define realloc try_realloc
 #include "runtime/libc/fs_data.c"
 #include "runtime/libc/fs_node.c"
+#include "runtime/libc/fs_attr.c"
+#include "runtime/libc/fs_names.c"
+#include "runtime/libc/fs_tree.c"
 #include "runtime/libc/fs.c"
 #undef malloc
 #undef calloc
@@ -75,9 +78,9 @@ static struct picture picture(void)
 {
     struct picture p = {0};
 
-    draw(fs.root, &p);
-    for (int fd = 0; fd < fs.nfds; fd++)
-        p.nopen += fs.fds[fd] != NULL;
+    draw(fs_state.root, &p);
+    for (int fd = 0; fd < fs_state.nfds; fd++)
+        p.nopen += fs_state.fds[fd] != NULL;
     return p;
 }
 
@@ -157,12 +160,12 @@ every_failed_allocation_is_reported_and_changes_nothing(void **state)
         failing = ++nruns;
         if (fs_init()) {
             assert_true(nallocations >= failing);
-            assert_null(fs.root);
+            assert_null(fs_state.root);
             assert_int_equal(fs_init(), 0);
         }
         script();
         fs_fini();
-        assert_null(fs.root);
+        assert_null(fs_state.root);
     } while (nallocations >= failing);
     // Every allocation of an undisturbed run has failed once; the count makes
     // sure that the script does allocate.

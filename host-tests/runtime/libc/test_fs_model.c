@@ -1,4 +1,4 @@
-// sources: runtime/libc/fs.c runtime/libc/fs_node.c runtime/libc/fs_data.c host-tests/runtime/libc/stub_port.c
+// sources: runtime/libc/fs.c runtime/libc/fs_attr.c runtime/libc/fs_names.c runtime/libc/fs_tree.c runtime/libc/fs_node.c runtime/libc/fs_data.c host-tests/runtime/libc/stub_port.c
 //
 // The file system against a naive model, by random operations.
 //
