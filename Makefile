@@ -19,6 +19,21 @@ NM      ?= nm
 LD      := $(if $(LD),$(if $(filter default,$(origin LD)),ld,$(LD)),ld)
 HOSTCC  ?= $(CC)
 
+# ---- set-up ------------------------------------------------------------------
+
+# What the goals need is installed, or named, before anything below asks the
+# compiler about itself. A few milliseconds when all is there.
+needs := $(sort $(if $(filter run image newlib,$(MAKECMDGOALS)),run) \
+           $(filter test bench debug host,$(MAKECMDGOALS)) \
+           $(if $(filter host-tests,$(MAKECMDGOALS)),test) \
+           $(if $(filter valgrind,$(SAN)),valgrind) $(if $(CLANG),clang))
+ifneq ($(if $(MAKECMDGOALS),$(needs)),)
+_ := $(shell tools/setup $(needs) >&2)
+ifneq ($(.SHELLSTATUS),0)
+$(error something is missing, see above)
+endif
+endif
+
 # ---- what is built ----------------------------------------------------------
 
 ifneq ($(filter %.c,$(APP)),)
@@ -67,7 +82,6 @@ libgcc   := $(shell gcc -print-libgcc-file-name)
 help:
 	@tools/help
 
-setup_stamp = @tools/setup
 newlib_stamp := $(NEWLIB)/.built
 
 # A file that changes when the flags or the compiler do.
@@ -77,10 +91,10 @@ $(flags_file): FORCE
 	@mkdir -p $(@D)
 	@echo '$(flags_text)' | cmp -s - $@ || echo '$(flags_text)' >$@
 
-$(newlib_stamp): tools/newlib tools/cflags
-	@tools/setup build
+# tools/newlib knows by a hash whether there is something to do.
+$(newlib_stamp): FORCE
 	@tools/newlib --cc $(if $(CLANG),clang,gcc) $(NEWLIB)
-	@touch $@
+	@[ -e $@ ] && [ -z "$$(find $(NEWLIB) -maxdepth 1 -name '.stamp-*' -newer $@)" ] || touch $@
 
 $(O)/obj/runtime/libc/%.c.o: runtime/libc/%.c $(flags_file) $(newlib_stamp)
 	@mkdir -p $(@D)
@@ -98,12 +112,14 @@ $(O)/obj/%.S.o: %.S $(flags_file)
 	$(Q)$(CC) -I. -MMD -MP -g -c $< -o $@
 
 # An app's warnings are its own affair if it is a port (app.mk sets APP_WARN).
+# Guest tests, and only they, may look inside.
 APP_WARN ?= -Wall -Wextra -Werror
+guest_test_inc = $(if $(filter host-tests/%,$(1)),-I. -Iarch/x86_64)
 define app_rule
 $(out)/obj/$(subst ../,__/,$(1:/%=_root/%)).o: $(1) $(flags_file) $(newlib_stamp) $(APP_DEPS)
 	@mkdir -p $$(@D)
 	$$(call say,CC,$(1))
-	$$(Q)$$(CC) $$(guest) $$(APP_WARN) $$(APP_CFLAGS) -c $$< -o $$@
+	$$(Q)$$(CC) $$(guest) $(call guest_test_inc,$(1)) $$(APP_WARN) $$(APP_CFLAGS) -c $$< -o $$@
 endef
 $(foreach s,$(APP_SRCS),$(eval $(call app_rule,$(s))))
 
@@ -111,21 +127,31 @@ $(foreach s,$(APP_SRCS),$(eval $(call app_rule,$(s))))
 ifneq ($(PORT),)
 port_stamp := build/ports/$(PORT)/.fetched
 $(port_stamp): tools/sources.tsv
-	@tools/setup build port
 	@tools/source $(PORT) build/ports/$(PORT)
 	@touch $@
 $(filter build/ports/%,$(APP_SRCS)): $(port_stamp) ;
 endif
 
+# The runtime as one object in which only what programs may use is visible: an
+# app with a function called panic or lock_acquire of its own builds unmodified.
+# Tests that look inside are linked with the objects themselves.
+runtime_obj := $(O)/gneiss.o
+kernel_link := $(if $(filter host-tests/%,$(APP)),$(kernel_objs),$(runtime_obj))
+$(runtime_obj): $(kernel_objs) tools/public-symbols
+	$(Q)$(LD) -r -o $@.all $(kernel_objs)
+	$(Q)NM=$(NM) tools/public-symbols $(filter $(O)/obj/runtime/libc/%,$(kernel_objs)) >$@.symbols
+	$(Q)objcopy --keep-global-symbols=$@.symbols $@.all $@
+	$(Q)rm -f $@.all
+
 # Two links: the second has the symbol table of the first, which lies behind
 # the text and so moves no function.
 link = $(LD) -n -static -nostdlib --gc-sections -z noexecstack \
        -z max-page-size=4096 --build-id=none -T linker.ld -o $(1) $(2) \
-       $(kernel_objs) $(app_objs) --start-group \
+       $(kernel_link) $(app_objs) --start-group \
        $(NEWLIB)/x86_64-elf/lib/libc.a $(NEWLIB)/x86_64-elf/lib/libm.a \
        $(libgcc) --end-group
 
-$(image): $(kernel_objs) $(app_objs) linker.ld tools/symtab $(newlib_stamp) $(flags_file)
+$(image): $(kernel_link) $(app_objs) linker.ld tools/symtab $(newlib_stamp) $(flags_file)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(call link,$@.1,)
@@ -143,7 +169,7 @@ say  = @$(if $(V),true,printf '  %-4s %s\n' $(1) "$(2)" >&2)
 CPUS    ?= 1
 MEM     ?= 256M
 MACHINE ?= microvm
-export ARGS FILES OPTS
+export ARGS FILES OPTS CC
 run_flags = --cpus '$(CPUS)' --mem '$(MEM)' --machine '$(MACHINE)' \
             $(if $(ICOUNT),--icount) $(if $(TIMEOUT),--timeout '$(TIMEOUT)') \
             $(if $(CPU),--cpu '$(CPU)') $(if $(ACCEL),--accel '$(ACCEL)') \
@@ -159,10 +185,84 @@ run: $(image)
 	$(call run_image,)
 
 debug: $(image)
-	@tools/setup debug
 	$(call run_image,--debug)
 
 -include $(kernel_objs:.o=.d) $(app_objs:.o=.d)
+
+# ---- host: unit tests, and apps as processes ---------------------------------
+
+# The machine as a process, what mm needs, what the scheduler needs.
+host      := arch/host/host.c arch/host/ctx.c arch/fmt.c
+mm        := $(host) $(wildcard mm/*.c)
+sched     := $(mm) runtime/sched/sched.c runtime/stack/stack.c
+
+# One program for each host-tests/**/test_*.c. Its first lines say of what it is
+# made: "// sources: $(mm) runtime/libc/fs.c" (words of this Makefile are known).
+H         := build/host-tests$(if $(CLANG),-clang)
+host_tests := $(shell find host-tests -name 'test_*.c' | sort)
+host_bins := $(host_tests:host-tests/%.c=$(H)/%)
+san_flags := -fsanitize=address,undefined -fno-sanitize-recover=all
+hostcc     = $(HOSTCC) -std=gnu17 -O1 -g -I. -Iarch/host \
+             -Iruntime/include $(filter-out -Wframe-larger-than=1024,$(warnings)) \
+             -fno-omit-frame-pointer -MMD -MP
+test_sources = $(eval words := $(shell sed -n 's,^// sources: ,,p' $(1)))$(words)
+
+define host_object
+$(H)/obj/$(1).o: $(1)
+	@mkdir -p $$(@D)
+	$$(Q)$$(hostcc) $$(san_flags) -c $$< -o $$@
+endef
+define host_program
+$(H)/$(1:host-tests/%.c=%): $(patsubst %,$(H)/obj/%.o,$(1) host-tests/support.c $(call test_sources,$(1)))
+	@mkdir -p $$(@D)
+	$$(call say,HOST,$$@)
+	$$(Q)$$(HOSTCC) $$(san_flags) $$^ -o $$@ -lcmocka -pthread
+endef
+ifneq ($(filter host-tests test,$(MAKECMDGOALS)),)
+$(foreach t,$(host_tests),$(eval $(call host_program,$(t))))
+host_srcs := $(sort $(host_tests) host-tests/support.c \
+               $(foreach t,$(host_tests),$(call test_sources,$(t))))
+$(foreach s,$(host_srcs),$(eval $(call host_object,$(s))))
+-include $(host_srcs:%=$(H)/obj/%.d)
+endif
+
+# An app as a Linux process: the same sources, the host's C library.
+SAN       ?=
+san_app   := $(filter address undefined thread,$(SAN))
+host_out  := build/host/$(app)$(if $(SAN),-$(SAN))
+host_app  := $(host_out)/$(app)
+host_objs  = $(patsubst %,$(host_out)/obj/%.o,$(subst ../,__/,$(APP_SRCS:/%=_root/%)))
+define host_app_rule
+$(host_out)/obj/$(subst ../,__/,$(1:/%=_root/%)).o: $(1) Makefile
+	@mkdir -p $$(@D)
+	$$(call say,HOST,$(1))
+	$$(Q)$$(HOSTCC) -std=gnu17 -O1 -g -fno-omit-frame-pointer -Iruntime/include \
+	  $$(APP_WARN) $$(APP_CFLAGS) $$(san_app:%=-fsanitize=%) -MMD -MP -c $$< -o $$@
+endef
+ifneq ($(filter host,$(MAKECMDGOALS)),)
+ifneq ($(filter-out address undefined thread valgrind,$(SAN)),)
+$(error SAN=$(SAN): must be address, undefined, thread or valgrind)
+endif
+$(foreach s,$(APP_SRCS),$(eval $(call host_app_rule,$(s))))
+-include $(host_objs:.o=.d)
+endif
+$(host_app): $(host_objs)
+	$(Q)$(HOSTCC) $(san_app:%=-fsanitize=%) $^ -o $@ -lm -pthread
+
+host: $(host_app)
+	@f=(); eval "for x in $$FILES; do f+=(\"\$$x\"); done"; eval "set -- $$ARGS"; \
+	 exec tools/host-run $(if $(filter valgrind,$(SAN)),--valgrind) \
+	   $(host_app) "$${f[@]}" -- "$$@"
+
+new:
+	@tools/new '$(APP)'
+
+test:
+	@O=$(O) tools/test $(T)
+
+.PHONY: host-tests
+host-tests: $(host_bins)
+	@printf '%s\n' $(host_bins)
 
 newlib: $(newlib_stamp)
 

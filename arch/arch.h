@@ -89,6 +89,10 @@ void arch_trap_print_registers(const struct trap_frame *tf);
 void arch_ctx_init(struct arch_ctx *ctx, void *stack_top,
                    void (*entry)(void *), void *arg);
 
+// Frees what arch_ctx_init took beside the stack (on the host). Context:
+// scheduler; nobody stands on ctx or switches to it again.
+void arch_ctx_free(struct arch_ctx *ctx);
+
 // Scheduler -> goroutine: leaves the system stack, which faults and
 // arch_on_system_stack reuse from this depth on. Returns when someone switches
 // back to `from`. Saves the callee-saved registers, MXCSR and x87 control word.

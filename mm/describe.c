@@ -77,7 +77,7 @@ bool mm_readable(uintptr_t va, size_t n)
 
 static void give_frame(paddr_t p)
 {
-    frame_add(p.raw >> PAGE_SHIFT, (p.raw >> PAGE_SHIFT) + 1);
+    frame_adopt(p);
 }
 
 void mm_free_image(uintptr_t va, size_t size)

@@ -112,11 +112,29 @@ void frame_free(paddr_t p, unsigned order)
 
     ASSERT(pfn != 0 && p.raw % PAGE_SIZE == 0);
     spin_lock(&frame_lock);
-    if (f->state != FRAME_USED || f->order != order)
+    struct frame was = *f;
+    bool ok = was.state == FRAME_USED && was.order == order;
+
+    if (ok)
+        give(pfn, order);
+    spin_unlock(&frame_lock);
+    if (!ok)
         panic("frame_free: frame 0x%lx order %u is %s of order %u",
               (unsigned long)p.raw, order,
-              f->state == FRAME_FREE ? "free" : "not a block", f->order);
-    give(pfn, order);
+              was.state == FRAME_FREE   ? "free"
+              : was.state == FRAME_USED ? "a block"
+                                        : "not a block",
+              was.order);
+}
+
+void frame_adopt(paddr_t p)
+{
+    uint64_t pfn = p.raw >> PAGE_SHIFT;
+
+    spin_lock(&frame_lock);
+    ASSERT(frame_of(pfn)->state == FRAME_RESERVED);
+    ntotal++;
+    give(pfn, 0);
     spin_unlock(&frame_lock);
 }
 

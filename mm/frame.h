@@ -39,6 +39,10 @@ void frame_free(paddr_t p, unsigned order);
 // frame array must be mapped there. Context: boot, one CPU.
 void frame_add(uint64_t first, uint64_t end);
 
+// Takes over a single frame that was reserved, as if it were freed.
+// Context: as frame_alloc.
+void frame_adopt(paddr_t p);
+
 // Marks the frame a reserved neighbour, which never merges. Context: boot.
 void frame_reserve(uint64_t pfn);
 

@@ -59,6 +59,21 @@ static void sort(void)
     }
 }
 
+// Pieces that touch become one: frame_add makes the largest blocks of each
+// piece and does not look at its neighbours.
+static void join(void)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < nram; i++) {
+        if (n > 0 && ram[n - 1].end == ram[i].start)
+            ram[n - 1].end = ram[i].end;
+        else
+            ram[n++] = ram[i];
+    }
+    nram = n;
+}
+
 static void read_map(const struct mm_boot *b)
 {
     for (unsigned i = 0; i < b->nram && nram < MM_MAX_RANGES; i++) {
@@ -71,6 +86,7 @@ static void read_map(const struct mm_boot *b)
         ram[nram++] = (struct mm_range){s, e};
     }
     sort();
+    join();
 }
 
 static struct mm_range *best_low_piece(void)

@@ -205,10 +205,11 @@ bool region_map_page(uintptr_t va, unsigned prot)
 
 // Demand-zero: maps 1, 2, 4 … 16 pages while the accesses go on in order.
 static enum fault_result anon_fault(struct region *r, uintptr_t va,
-                                    unsigned access)
+                                    unsigned access, uintptr_t rsp)
 {
     uintptr_t page = align_down(va, PAGE_SIZE);
 
+    (void)rsp;
     if ((r->prot & access) != access)
         return FAULT_DENIED;
     if (page == r->next_fault && r->window < FAULT_AROUND_MAX)
@@ -247,7 +248,7 @@ static bool already_allowed(uintptr_t va, unsigned access)
     return e != NULL && pte_present(*e) && (pte_prot(*e) & access) == access;
 }
 
-static enum fault_result serve(uintptr_t va, unsigned access)
+static enum fault_result serve(uintptr_t va, unsigned access, uintptr_t rsp)
 {
     if (!va_is_canonical(va))
         return FAULT_WILD;
@@ -259,17 +260,16 @@ static enum fault_result serve(uintptr_t va, unsigned access)
         return FAULT_WILD;
     if (already_allowed(va, access))
         return FAULT_SERVED;
-    return r->ops->fault(r, va, access);
+    return r->ops->fault(r, va, access, rsp);
 }
 
 bool mm_fault(uintptr_t va, unsigned access, uintptr_t rsp)
 {
-    (void)rsp;
     // A CPU that holds the lock and faults has broken R5.
     if (spin_held(&mm_lock))
         return false;
     spin_lock(&mm_lock);
-    enum fault_result f = serve(va, access);
+    enum fault_result f = serve(va, access, rsp);
 
     last_fault[arch_cpu_id()] = (uint8_t)f;
     spin_unlock(&mm_lock);

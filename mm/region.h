@@ -15,9 +15,11 @@ enum fault_result {
 struct region;
 
 struct region_ops {
-    // Serves a fault at va (access: one prot bit). mm_lock held, system stack,
-    // interrupts off: nailed memory only, at most 64 KiB of zeroing (R4).
-    enum fault_result (*fault)(struct region *r, uintptr_t va, unsigned access);
+    // Serves a fault at va (access: one prot bit) of code whose stack pointer
+    // is rsp. mm_lock held, system stack, interrupts off: nailed memory only,
+    // at most 64 KiB of zeroing (R4).
+    enum fault_result (*fault)(struct region *r, uintptr_t va, unsigned access,
+                               uintptr_t rsp);
     // Says in a few words what va is; for reports. Returns buf.
     const char *(*describe)(struct region *r, uintptr_t va, char *buf,
                             size_t size);

@@ -3,9 +3,9 @@
 //   LC_ALL=C; cat FILES | tr -cs 'A-Za-z' '\n' | tr 'A-Z' 'a-z' | grep . |
 //     sort | uniq -c | sort -k1,1nr -k2,2 | head -n 20
 //
-// prints. Arguments are files and directories; without any, every file of the
-// tree that make run FILES=... gave is read, or standard input if there is
-// none. Words are counted in an open-addressing hash table that doubles.
+// prints. Arguments are files and directories; without any, every file below the
+// working directory is read (in the guest: what make run FILES=... gave), or
+// standard input if there is none. Words are counted in an open-addressing hash table that doubles.
 
 #include <ctype.h>
 #include <dirent.h>
@@ -134,9 +134,9 @@ static bool count_stream(FILE *f, const char *name)
     return true;
 }
 
-static bool count_path(const char *path, bool skip_dev);
+static bool count_path(const char *path, bool named);
 
-static bool count_directory(const char *path, bool skip_dev)
+static bool count_directory(const char *path)
 {
     DIR *d = opendir(path);
     struct dirent *e;
@@ -150,8 +150,7 @@ static bool count_directory(const char *path, bool skip_dev)
         size_t n = strlen(path) + strlen(e->d_name) + 2;
         char *child;
 
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
-            (skip_dev && strcmp(e->d_name, "dev") == 0))
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
             continue;
         child = check(malloc(n));
         snprintf(child, n, "%s%s%s", path,
@@ -163,14 +162,17 @@ static bool count_directory(const char *path, bool skip_dev)
     return ok;
 }
 
-static bool count_path(const char *path, bool skip_dev)
+// named: by the user, not found in a directory, where devices are passed over.
+static bool count_path(const char *path, bool named)
 {
     struct stat st;
     FILE *f = NULL;
     bool ok;
 
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-        return count_directory(path, skip_dev);
+        return count_directory(path);
+    if (!named && !S_ISREG(st.st_mode))
+        return true;
     f = fopen(path, "rb");
     if (f == NULL) {
         fprintf(stderr, "wordcount: %s: %s\n", path, strerror(errno));
@@ -208,11 +210,9 @@ int main(int argc, char **argv)
     bool ok = true;
 
     for (int i = 1; i < argc; i++)
-        ok &= count_path(argv[i], false);
-#ifdef __gneiss__
+        ok &= count_path(argv[i], true);
     if (argc == 1)
-        ok = count_path("/", true);
-#endif
+        ok = count_path(".", true);
     if (argc == 1 && nfiles == 0)
         ok = count_stream(stdin, "standard input");
     end_of_word();

@@ -31,6 +31,9 @@ enum {
     GUESS_HZ = 1000000000, // what QEMU's timers run at, if all else fails
 };
 
+// A writer that is not done after seconds was stopped by a panic.
+#define STUCK_CYCLES (UINT64_C(1) << 33)
+
 extern uint64_t boot_entry_tsc;
 
 // [seq] fields are read under the sequence lock.
@@ -42,9 +45,9 @@ static struct {
     uint64_t start_tsc;    // [c] the stamps of clock_start
     uint64_t start_pit;    // [c]
     uint64_t start_lapic;  // [c]
-    uint64_t measured;     // [lock] PIT ticks covered by the last calibration
+    uint64_t measured;     // [busy] PIT ticks covered by the last calibration
     uint64_t again_tsc;    // [seq] when the next calibration is due
-    struct spinlock lock;  // one calibration at a time
+    _Atomic bool busy;     // one calibration at a time
     bool have_pit;
 } clk;
 
@@ -99,19 +102,21 @@ static uint64_t known_hz(void)
     return 0;
 }
 
-static void publish(uint64_t tsc, uint64_t hz, uint64_t lapic_hz,
-                    uint64_t again)
+static void publish(uint64_t hz, uint64_t lapic_hz, uint64_t again)
 {
-    uint64_t ns = clk.mult ? clk.ns0 + mul_shift(tsc - clk.tsc0, clk.mult) : 0;
     uint32_t seq = atomic_load_explicit(&clk.seq, memory_order_relaxed);
     uint64_t mult = ((uint64_t)NS_PER_SEC << RATE_SHIFT) / hz;
 
     // Pairs with the loads in snapshot(); release fences keep the order.
     atomic_store_explicit(&clk.seq, seq + 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);
+    // The lines meet here and now, while nobody can read the old one any more:
+    // else a reader could get ahead of the new one on it, and time run back.
     if (clk.mult != 0) {
+        uint64_t tsc = arch_cycles();
+
+        clk.ns0 += mul_shift(tsc - clk.tsc0, clk.mult);
         clk.tsc0 = tsc;
-        clk.ns0 = ns;
     }
     clk.mult = mult;
     clk.tick_mult = (lapic_hz << RATE_SHIFT) / NS_PER_SEC;
@@ -161,11 +166,12 @@ static void calibrate(void)
     }
     if (hz == 0)
         hz = GUESS_HZ;
-    publish(tsc, hz, lapic_hz, again);
+    publish(hz, lapic_hz, again);
 }
 
 struct line {
     uint64_t tsc0, ns0, mult, tick_mult, again;
+    uint64_t tsc; // now, while the line was the valid one
 };
 
 static struct line snapshot(void)
@@ -173,43 +179,52 @@ static struct line snapshot(void)
     struct line l;
     uint32_t seq;
 
+    uint64_t start = arch_cycles();
+
     do {
-        while ((seq = atomic_load_explicit(&clk.seq, memory_order_acquire)) & 1)
+        while ((seq = atomic_load_explicit(&clk.seq, memory_order_acquire)) &
+                   1 &&
+               arch_cycles() - start < STUCK_CYCLES)
             arch_pause();
         l = (struct line){*(volatile uint64_t *)&clk.tsc0,
                           *(volatile uint64_t *)&clk.ns0,
                           *(volatile uint64_t *)&clk.mult,
                           *(volatile uint64_t *)&clk.tick_mult,
-                          *(volatile uint64_t *)&clk.again_tsc};
+                          *(volatile uint64_t *)&clk.again_tsc,
+                          arch_cycles()};
         atomic_thread_fence(memory_order_acquire);
-    } while (atomic_load_explicit(&clk.seq, memory_order_relaxed) != seq);
+    } while (atomic_load_explicit(&clk.seq, memory_order_relaxed) != seq &&
+             arch_cycles() - start < STUCK_CYCLES);
     return l;
 }
 
-// Interrupts off: a reader in a handler must not find the writer half way.
-static struct line refined(uint64_t tsc)
+// Interrupts off: a reader in a handler must not find the writer half way. Who
+// finds another CPU at it goes on with the line as it is, and waits for nobody:
+// a panic may have stopped that CPU for good.
+static struct line refined(void)
 {
     struct line l = snapshot();
 
-    if (likely(l.mult != 0 && tsc < l.again))
+    if (likely(l.mult != 0 && l.tsc < l.again))
         return l;
     bool irqs = arch_irq_disable();
 
-    spin_lock(&clk.lock);
-    if (clk.mult == 0 || arch_cycles() >= clk.again_tsc)
-        calibrate();
-    spin_unlock(&clk.lock);
+    if (!atomic_exchange_explicit(&clk.busy, true, memory_order_acquire)) {
+        if (clk.mult == 0 || arch_cycles() >= clk.again_tsc)
+            calibrate();
+        // Pairs with the acquire above.
+        atomic_store_explicit(&clk.busy, false, memory_order_release);
+    }
     arch_irq_restore(irqs);
     return snapshot();
 }
 
 uint64_t arch_mono_ns(void)
 {
-    struct line l = refined(arch_cycles());
-    uint64_t tsc = arch_cycles();
+    struct line l = refined();
 
-    // Another CPU may have refined with a later stamp than ours.
-    return tsc < l.tsc0 ? l.ns0 : l.ns0 + mul_shift(tsc - l.tsc0, l.mult);
+    // The counters of two CPUs may differ by a few ticks.
+    return l.tsc < l.tsc0 ? l.ns0 : l.ns0 + mul_shift(l.tsc - l.tsc0, l.mult);
 }
 
 void arch_timer_set(uint64_t mono_ns)

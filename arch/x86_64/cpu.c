@@ -270,3 +270,8 @@ void arch_ctx_init(struct arch_ctx *ctx, void *stack_top, void (*entry)(void *),
     *--sp = UINT64_C(0x037f) << 32 | 0x1f80;  // x87 control word, MXCSR
     ctx->rsp = (uint64_t)(uintptr_t)sp;
 }
+
+void arch_ctx_free(struct arch_ctx *ctx)
+{
+    ctx->rsp = 0; // all of it lies on the stack
+}

@@ -3,11 +3,13 @@
 // Everything is built with -fno-omit-frame-pointer, newlib and ports too, so
 // rbp leads from frame to frame: [rbp] is the caller's rbp, [rbp + 8] the
 // return address. A frame must lie above the one before it and be mapped, so a
-// damaged chain ends the listing and nothing else.
+// damaged chain ends the listing and nothing else; only arch_on_system_stack()
+// leads down, once, from a system stack to the stack of its caller.
 
 #include "arch/fmt.h"
 #include "mm/mm.h"
 #include "runtime/debug/debug.h"
+#include "runtime/stack/stack.h"
 
 enum { MAX_FRAMES = 48 };
 
@@ -21,7 +23,9 @@ size_t backtrace_collect(uintptr_t fp, uintptr_t *pcs, size_t max)
         if (frame[1] == 0)
             break;
         pcs[n++] = frame[1];
-        if (frame[0] <= fp)
+        // The one way down: from the system stack to the goroutine's.
+        if (frame[0] <= fp &&
+            (stack_owner(fp) != NULL || stack_owner(frame[0]) == NULL))
             break;
         fp = frame[0];
     }

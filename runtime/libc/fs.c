@@ -113,7 +113,7 @@ static void clear_fd(int fd)
 
     fs_state.fds[fd] = NULL;
     if (fd < fs_state.lowest_free)
-;
+        fs_state.lowest_free = fd;
     release(f);
 }
 

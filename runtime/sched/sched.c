@@ -260,7 +260,10 @@ void g_yield(void)
 
 static void bury(void *arg)
 {
-    stack_free(arg);
+    struct g *g = arg;
+
+    arch_ctx_free(&g->ctx);
+    stack_free(g);
 }
 
 void g_exit(void)
@@ -316,7 +319,8 @@ struct g *g_create(void (*fn)(void *), void *arg, const char *name, int cpu)
     char *block = (char *)t - align_up(image->size, image->align);
 
     memset(block, 0, end - (uintptr_t)block);
-    memcpy(block, image->start, image->file_size);
+    if (image->file_size > 0)
+        memcpy(block, image->start, image->file_size);
     t->self = t;
     t->limit = end - STACK_LIMIT_BYTES;
     t->start_fn = fn;

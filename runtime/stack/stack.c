@@ -22,13 +22,16 @@
 #include "mm/mm.h"
 #include "mm/pt.h"
 
-enum { GROW_MAX = 16 }; // pages: 64 KiB (R4)
+enum {
+    GROW_MAX = 16,        // pages: 64 KiB (R4)
+    STACK_RED_ZONE = 128, // bytes below rsp that belong to the code (DESIGN 13)
+};
 
 static struct g *free_slots; // [mm_lock] by next
 static size_t nslots;        // [mm_lock] slots ever used
 
 static enum fault_result stack_fault(struct region *r, uintptr_t va,
-                                     unsigned access);
+                                     unsigned access, uintptr_t rsp);
 static const char *stack_describe(struct region *r, uintptr_t va, char *buf,
                                   size_t size);
 
@@ -66,8 +69,18 @@ struct g *stack_owner(uintptr_t va)
     return slot < nslots ? g_of_slot(slot) : NULL;
 }
 
+// Below the stack pointer a program has no business but the red zone of libgcc:
+// a page there is mapped only if it is the next one, which a frame may reach
+// into before its owner has touched it. So an overrun by more than that is
+// reported, from this goroutine or another.
+static bool plausible(const struct g *g, uintptr_t va, uintptr_t rsp)
+{
+    return align_down(va, PAGE_SIZE) >= g->low - PAGE_SIZE ||
+           (g == g_current() && va + STACK_RED_ZONE >= rsp);
+}
+
 static enum fault_result stack_fault(struct region *r, uintptr_t va,
-                                     unsigned access)
+                                     unsigned access, uintptr_t rsp)
 {
     struct g *g = stack_owner(va);
     uintptr_t page = align_down(va, PAGE_SIZE);
@@ -81,6 +94,8 @@ static enum fault_result stack_fault(struct region *r, uintptr_t va,
         return FAULT_GUARD;
     if (access == PROT_X)
         return FAULT_DENIED;
+    if (!plausible(g, va, rsp))
+        return FAULT_WILD;
     if (!region_map_page(page, PROT_R | PROT_W))
         return FAULT_OOM;
     if (page != g->low - PAGE_SIZE) {

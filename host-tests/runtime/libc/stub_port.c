@@ -28,17 +28,6 @@ void stub_reset(void)
     memset(stub_output, 0, sizeof(stub_output));
 }
 
-void panic(const char *fmt, ...)
-{
-    va_list args;
-
-    va_start(args, fmt);
-    vfprintf(stderr, fmt, args);
-    va_end(args);
-    fputc('\n', stderr);
-    abort();
-}
-
 void fs_lock(void)
 {
     ASSERT(stub_lock_depth == 0);

@@ -1,0 +1,21 @@
+// A machine with some RAM and mm started on it, for the tests of mm and above.
+#pragma once
+
+#include "arch/host/host.h"
+#include "mm/mm.h"
+#include "mm/pt.h"
+
+// Includers say: // sources: $(mm)
+
+// Physical layout of a small PC: a hole at 640 KiB, odd edges, a kept piece.
+static inline const char *mm_fixture(uint64_t ram_bytes)
+{
+    static struct mm_boot b;
+
+    memset(&b, 0, sizeof b);
+    host_start(ram_bytes);
+    b.ram[b.nram++] = (struct mm_range){0, 0x9fc00};
+    b.ram[b.nram++] = (struct mm_range){0x100000, ram_bytes};
+    b.keep[b.nkeep++] = (struct mm_range){0x100000, 0x140123};
+    return mm_init(&b, host_load_root);
+}
