@@ -192,7 +192,7 @@ debug: $(image)
 # ---- host: unit tests, and apps as processes ---------------------------------
 
 # The machine as a process, what mm needs, what the scheduler needs.
-host      := arch/host/host.c arch/host/ctx.c arch/fmt.c
+host      := arch/host/host.c arch/host/ctx.c arch/fmt.c arch/random.c
 mm        := $(host) $(wildcard mm/*.c)
 sched     := $(mm) runtime/sched/sched.c runtime/stack/stack.c
 

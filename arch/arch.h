@@ -62,9 +62,9 @@ bool arch_is_system_guard(uintptr_t va);
 struct arch_trap {
     const char *name; // "divide error" and so on
     enum { TRAP_PAGE_FAULT, TRAP_DIVIDE, TRAP_OTHER } kind;
-    uintptr_t va;     // page fault: the address
-    unsigned access;  // page fault: one prot bit
-    bool present;     // page fault: something is mapped there
+    uintptr_t va;    // page fault: the address
+    unsigned access; // page fault: one prot bit
+    bool present;    // page fault: something is mapped there
     uintptr_t pc, fp, sp;
     unsigned vector;
     uint64_t error;
@@ -86,8 +86,8 @@ void arch_trap_print_registers(const struct trap_frame *tf);
 
 // Prepares ctx so that a switch to it calls entry(arg) on the stack that ends
 // at stack_top (16-byte aligned; the top page must be mapped).
-void arch_ctx_init(struct arch_ctx *ctx, void *stack_top,
-                   void (*entry)(void *), void *arg);
+void arch_ctx_init(struct arch_ctx *ctx, void *stack_top, void (*entry)(void *),
+                   void *arg);
 
 // Frees what arch_ctx_init took beside the stack (on the host). Context:
 // scheduler; nobody stands on ctx or switches to it again.
@@ -157,9 +157,12 @@ NORETURN void arch_power_off(int status);
 
 // ---- random -----------------------------------------------------------------
 
-// 64 random bits from the CPU's generator (RDRAND) or, without one, from timing
-// jitter. Never blocks, never fails. Context: any.
+// 64 random bits: of the stream that seed=N names, else from the CPU's generator
+// (RDRAND), else from timing jitter. Never blocks, never fails. Context: any.
 uint64_t arch_random(void);
+
+// What arch_random asks without a seed; each implementation has its own.
+uint64_t arch_entropy(void);
 
 // ---- call-backs that the layers above register ------------------------------
 

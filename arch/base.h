@@ -8,15 +8,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MUST_USE       __attribute__((warn_unused_result))
-#define NORETURN       __attribute__((noreturn))
-#define PRINTF(f, a)   __attribute__((format(printf, f, a)))
-#define WEAK           __attribute__((weak))
-#define ARRAY_LEN(a)   (sizeof(a) / sizeof((a)[0]))
-#define likely(x)      __builtin_expect(!!(x), 1)
-#define unlikely(x)    __builtin_expect(!!(x), 0)
+#define MUST_USE         __attribute__((warn_unused_result))
+#define NORETURN         __attribute__((noreturn))
+#define PRINTF(f, a)     __attribute__((format(printf, f, a)))
+#define WEAK             __attribute__((weak))
+#define ARRAY_LEN(a)     (sizeof(a) / sizeof((a)[0]))
+#define likely(x)        __builtin_expect(!!(x), 1)
+#define unlikely(x)      __builtin_expect(!!(x), 0)
 #define GN_STRINGIFY_(x) #x
-#define GN_STRINGIFY(x) GN_STRINGIFY_(x)
+#define GN_STRINGIFY(x)  GN_STRINGIFY_(x)
 
 // The struct that holds `member` at address `ptr`.
 #define container_of(ptr, type, member)                                        \

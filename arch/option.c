@@ -96,10 +96,9 @@ static const char *set_option(const struct option *o, char *value, char *err,
     case OPTION_SIZE:
         if (!parse_number(value, o->type == OPTION_SIZE, &v) || v < o->min ||
             v > o->max) {
-            fmt_string(err, size,
-                       "option %s=%s: must be a number from %lu to %lu",
-                       o->name, value, (unsigned long)o->min,
-                       (unsigned long)o->max);
+            fmt_string(
+                err, size, "option %s=%s: must be a number from %lu to %lu",
+                o->name, value, (unsigned long)o->min, (unsigned long)o->max);
             return err;
         }
         *(uint64_t *)o->value = v;
@@ -203,8 +202,8 @@ void option_each(void (*emit)(const struct option *o, void *arg), void *arg)
     for (;;) {
         const struct option *best = NULL;
 
-        for (const struct option *o = __start_gn_options;
-             o < __stop_gn_options; o++) {
+        for (const struct option *o = __start_gn_options; o < __stop_gn_options;
+             o++) {
             if ((last == NULL || strcmp(o->name, last->name) > 0) &&
                 (best == NULL || strcmp(o->name, best->name) < 0))
                 best = o;

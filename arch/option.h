@@ -25,8 +25,8 @@ struct option {
 };
 
 #define OPTION_ROW(ident, ...)                                                 \
-    static const struct option ident                                           \
-        __attribute__((used, section("gn_options"), aligned(8))) = {__VA_ARGS__}
+    static const struct option ident __attribute__((                           \
+        used, section("gn_options"), aligned(8))) = {__VA_ARGS__}
 
 #define OPTION_BOOL(ident, name, var, help)                                    \
     OPTION_ROW(ident, name, help, &(var), NULL, 0, 1, OPTION_BOOL)

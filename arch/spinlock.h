@@ -15,7 +15,10 @@ struct spinlock {
     _Atomic uint32_t owner; // CPU id + 1, 0 when free
 };
 
-#define SPINLOCK_INIT {0}
+#define SPINLOCK_INIT                                                          \
+    {                                                                          \
+        0                                                                      \
+    }
 
 void spin_lock_slow(struct spinlock *l, uint32_t me);
 
@@ -27,8 +30,7 @@ static inline void spin_lock(struct spinlock *l)
     uint32_t me = arch_cpu_id() + 1, free_ = 0;
 
     if (likely(atomic_compare_exchange_strong_explicit(
-            &l->owner, &free_, me, memory_order_acquire,
-            memory_order_relaxed)))
+            &l->owner, &free_, me, memory_order_acquire, memory_order_relaxed)))
         return;
     spin_lock_slow(l, me);
 }

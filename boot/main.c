@@ -99,8 +99,8 @@ static void add_part(struct mm_boot *b, const char *start, const char *end,
     uint64_t s = (uint64_t)(uintptr_t)start;
     uint64_t e = align_up((uint64_t)(uintptr_t)end, PAGE_SIZE);
 
-    b->image[b->nimage++] = (struct mm_image_part){
-        s, s - IMAGE_BASE, e - s, prot, name};
+    b->image[b->nimage++] =
+        (struct mm_image_part){s, s - IMAGE_BASE, e - s, prot, name};
 }
 
 // A page below 1 MiB for the other CPUs' first instructions.
@@ -132,9 +132,8 @@ static void start_memory(struct mm_boot *b)
     // Its code ran before paging and is not needed any more.
     add_part(b, boot_start, boot_end, PROT_R | PROT_W,
              "start-up part of the image");
-    b->keep[b->nkeep++] =
-        (struct mm_range){(uintptr_t)image_start - IMAGE_BASE,
-                          (uintptr_t)image_end - IMAGE_BASE};
+    b->keep[b->nkeep++] = (struct mm_range){(uintptr_t)image_start - IMAGE_BASE,
+                                            (uintptr_t)image_end - IMAGE_BASE};
     if (pvh.initrd.end != 0)
         b->keep[b->nkeep++] = pvh.initrd;
     trampoline = find_trampoline(b);
@@ -176,11 +175,11 @@ static void print_features(void)
         const char *name;
         bool have;
     } all[] = {
-        {"nx", f->nx},           {"smep", f->smep},
-        {"umip", f->umip},       {"fsgsbase", f->fsgsbase},
-        {"xsave", f->xsave},     {"avx", f->avx},
-        {"avx512", f->avx512},   {"1gib-pages", f->pdpe1gb},
-        {"rdrand", f->rdrand},   {"invariant-tsc", f->invariant_tsc},
+        {"nx", f->nx},         {"smep", f->smep},
+        {"umip", f->umip},     {"fsgsbase", f->fsgsbase},
+        {"xsave", f->xsave},   {"avx", f->avx},
+        {"avx512", f->avx512}, {"1gib-pages", f->pdpe1gb},
+        {"rdrand", f->rdrand}, {"invariant-tsc", f->invariant_tsc},
     };
     char line[256];
     size_t n = fmt_string(line, sizeof line, "cpu: uses");
@@ -224,6 +223,7 @@ static void second_stage(void)
     pt_drop_top(0); // the identity map of the trampoline: nil faults from here
     mm_free_image((uintptr_t)boot_start, (size_t)(boot_end - boot_start));
     mm_check_wx();
+    mm_boot_done();
     if (banner)
         print_banner();
     struct g *g = g_create(run_main, NULL, "main", 0);
@@ -244,7 +244,6 @@ __attribute__((no_stack_protector)) void boot_main(uint32_t start_info)
     console_detect();
     cpu_detect();
     cpu_enable();
-    boot_cpu.canary = arch_random() & ~UINT64_C(0xff); // 0 ends a string copy
     boot_cpu.sys_sp = (uintptr_t)boot_trap_stack_top;
     cpu_load_tables(&boot_cpu);
     idt_init();
@@ -254,6 +253,7 @@ __attribute__((no_stack_protector)) void boot_main(uint32_t start_info)
     if (wrong != NULL)
         boot_fail(wrong);
     read_options();
+    boot_cpu.canary = arch_random() & ~UINT64_C(0xff); // 0 ends a string copy
     start_memory(&mem);
     const struct machine_memory m = {mm_boot_page, mm_map_nailed};
 

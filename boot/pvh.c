@@ -36,10 +36,9 @@ const char *pvh_read(paddr_t pa, struct pvh_boot *out, struct mm_boot *b)
         return "no PVH start info: start the image with -kernel";
     if (s->version < 1 || s->memmap_entries == 0)
         return "the loader gave no memory map (PVH version 0)";
-    const struct map_entry *m =
-        reach(s->memmap, s->memmap_entries * sizeof *m);
-    const struct module *mod = s->nr_modules ? reach(s->modlist, sizeof *mod)
-                                             : NULL;
+    const struct map_entry *m = reach(s->memmap, s->memmap_entries * sizeof *m);
+    const struct module *mod =
+        s->nr_modules ? reach(s->modlist, sizeof *mod) : NULL;
 
     if (m == NULL)
         return "the memory map lies above 1 GiB";
@@ -49,8 +48,7 @@ const char *pvh_read(paddr_t pa, struct pvh_boot *out, struct mm_boot *b)
             continue;
         if (b->nram == MM_MAX_RANGES)
             break;
-        b->ram[b->nram++] =
-            (struct mm_range){m[i].addr, m[i].addr + m[i].size};
+        b->ram[b->nram++] = (struct mm_range){m[i].addr, m[i].addr + m[i].size};
     }
     if (mod != NULL && mod->size != 0)
         out->initrd = (struct mm_range){mod->pa, mod->pa + mod->size};

@@ -7,6 +7,10 @@
 struct mm_image_part mm_image[5];
 unsigned mm_nimage;
 
+static const char nowhere[] = "no region";
+
+enum { NEAR = GIB / 2 }; // an address this far behind a region is blamed on it
+
 static const char *area_of(uintptr_t va)
 {
     if (!va_is_canonical(va))
@@ -23,7 +27,7 @@ static const char *area_of(uintptr_t va)
         return "the stack slot array";
     if (va >= ARCH_MMIO_BASE && va < ARCH_MMIO_END)
         return "device registers and CPU stacks";
-    return "no region";
+    return nowhere;
 }
 
 const char *mm_describe(uintptr_t va, char *buf, size_t size)
@@ -36,7 +40,17 @@ const char *mm_describe(uintptr_t va, char *buf, size_t size)
 
     if (r != NULL && r->ops->describe != NULL)
         return r->ops->describe(r, va, buf, size);
-    return area_of(va);
+    const char *area = area_of(va);
+
+    if (area != nowhere)
+        return area;
+    r = region_below(va);
+    if (r != NULL && va - r->end < NEAR) {
+        fmt_string(buf, size, "no region, %lu bytes past the end of %s",
+                   (unsigned long)(va - r->end), r->name);
+        return buf;
+    }
+    return area;
 }
 
 static void check_leaf(uintptr_t va, pte_t e, int level, void *arg)

@@ -25,16 +25,16 @@
 #include <string.h>
 
 static struct spinlock frame_lock;
-static uint32_t free_list[FRAME_MAX_ORDER + 1]; // [frame_lock] first pfn, 0 none
-static uint64_t ntotal, nfree, low_mark;        // [frame_lock] in frames
+static uint32_t
+    free_list[FRAME_MAX_ORDER + 1];      // [frame_lock] first pfn, 0 none
+static uint64_t ntotal, nfree, low_mark; // [frame_lock] in frames
 
 static void push(uint64_t pfn, unsigned order)
 {
     struct frame *f = frame_of(pfn);
 
-    *f = (struct frame){.next = free_list[order],
-                        .order = (uint8_t)order,
-                        .state = FRAME_FREE};
+    *f = (struct frame){
+        .next = free_list[order], .order = (uint8_t)order, .state = FRAME_FREE};
     if (f->next != 0)
         frame_of(f->next)->prev = (uint32_t)pfn;
     free_list[order] = (uint32_t)pfn;
@@ -68,8 +68,8 @@ static uint64_t take(unsigned order)
         k--;
         push(pfn + (UINT64_C(1) << k), k);
     }
-    *frame_of(pfn) = (struct frame){
-        .refs = 1, .order = (uint8_t)order, .state = FRAME_USED};
+    *frame_of(pfn) =
+        (struct frame){.refs = 1, .order = (uint8_t)order, .state = FRAME_USED};
     nfree -= UINT64_C(1) << order;
     if (nfree < low_mark)
         low_mark = nfree;
@@ -160,6 +160,11 @@ void frame_add(uint64_t first, uint64_t end)
         nfree += UINT64_C(1) << k;
     }
     low_mark = nfree;
+}
+
+uint64_t frames_free_now(void)
+{
+    return *(volatile uint64_t *)&nfree;
 }
 
 struct frame_stats frame_stats(void)

@@ -48,6 +48,9 @@ void frame_reserve(uint64_t pfn);
 
 struct frame_stats frame_stats(void);
 
+// Free frames, read without the lock: a hint. Context: any.
+uint64_t frames_free_now(void);
+
 // Walks every free block and panics if an invariant of frame.c is broken.
 // Context: system stack; takes frame_lock for the whole walk.
 void frame_check(void);

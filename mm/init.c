@@ -23,7 +23,8 @@ static struct mm_range bump; // what is left of the piece we take frames from
 static bool frames_ready;
 
 static _Atomic uint64_t committed; // pages promised; relaxed, a counter
-static uint64_t commit_limit;      // [c] after mm_init
+static uint64_t commit_limit;      // [c] after mm_boot_done
+static uint64_t scarce_below;      // [c] free frames, after mm_init
 
 // Cuts [start, end) out of the list.
 static void exclude(uint64_t start, uint64_t end)
@@ -263,6 +264,7 @@ const char *mm_init(struct mm_boot *b, void (*load_root)(paddr_t root))
     frames_ready = true;
     pt_set_alloc(frame_for_table);
     commit_limit = frame_stats().total;
+    scarce_below = 64 + commit_limit / 64;
     arch_hooks.fault = mm_fault;
     return NULL;
 }
@@ -295,6 +297,27 @@ bool mm_charge(uint64_t npages)
     return true;
 }
 
+void mm_charge_stack(uint64_t npages)
+{
+    atomic_fetch_add_explicit(&committed, npages, memory_order_relaxed);
+}
+
+uint64_t mm_mapping_cost(uint64_t bytes)
+{
+    uint64_t pages = bytes / PAGE_SIZE, cost = pages;
+
+    for (int level = 2; level <= PT_LEVELS && pages > 0; level++) {
+        pages = (pages + PT_ENTRIES - 1) / PT_ENTRIES;
+        cost += pages;
+    }
+    return cost;
+}
+
+void mm_boot_done(void)
+{
+    commit_limit = frame_stats().free;
+}
+
 void mm_uncharge(uint64_t npages)
 {
     atomic_fetch_sub_explicit(&committed, npages, memory_order_relaxed);
@@ -302,7 +325,5 @@ void mm_uncharge(uint64_t npages)
 
 bool mm_frames_scarce(void)
 {
-    struct frame_stats s = frame_stats();
-
-    return s.free < 64 + s.total / 64;
+    return frames_free_now() < scarce_below;
 }

@@ -51,6 +51,17 @@ void mm_map_nailed(uintptr_t va, paddr_t pa, size_t npages, unsigned prot);
 MUST_USE bool mm_charge(uint64_t npages);
 void mm_uncharge(uint64_t npages);
 
+// Counts a page that cannot be refused (a stack's) against what is left.
+void mm_charge_stack(uint64_t npages);
+
+// Frames that a mapping of so many bytes at an aligned address can take, its
+// page tables included.
+uint64_t mm_mapping_cost(uint64_t bytes);
+
+// The start-up has taken what it needs: the rest can be promised.
+// Context: boot.
+void mm_boot_done(void);
+
 // True when frames are so few that nothing should be mapped in advance.
 bool mm_frames_scarce(void);
 

@@ -36,8 +36,7 @@ void pt_set_alloc(paddr_t (*alloc)(void))
 
 static pte_t load(const pte_t *e)
 {
-    return atomic_load_explicit((const _Atomic pte_t *)e,
-                                memory_order_relaxed);
+    return atomic_load_explicit((const _Atomic pte_t *)e, memory_order_relaxed);
 }
 
 static void store(pte_t *e, pte_t v)

@@ -54,6 +54,21 @@ static struct region *first_above(uintptr_t va)
     return best;
 }
 
+struct region *region_below(uintptr_t va)
+{
+    struct region *best = NULL;
+
+    for (struct region *r = tree; r != NULL;) {
+        if (r->end <= va) {
+            best = r;
+            r = r->right;
+        } else {
+            r = r->left;
+        }
+    }
+    return best;
+}
+
 static void split(struct region *t, uintptr_t at, struct region **lo,
                   struct region **hi)
 {

@@ -60,6 +60,9 @@ MUST_USE int region_resize(struct region *r, uintptr_t end);
 // The region that holds va, or NULL. Context: mm_lock held, or a report.
 struct region *region_find(uintptr_t va);
 
+// The highest region that ends at or below va, or NULL. Context: a report.
+struct region *region_below(uintptr_t va);
+
 // Maps a fresh zeroed page at va unless one is there. Returns false when there
 // is no frame. Context: mm_lock held.
 bool region_map_page(uintptr_t va, unsigned prot);

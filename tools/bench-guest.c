@@ -98,7 +98,8 @@ static void out(long kib)
     for (long i = 0; i < kib * 16; i++)
         puts(line); // 64 bytes with its newline
     fflush(stdout);
-    fprintf(stderr, "\nout_kib_per_s %.0f\n", (double)kib / (seconds() - start));
+    fprintf(stderr, "\nout_kib_per_s %.0f\n",
+            (double)kib / (seconds() - start));
 }
 
 int main(int argc, char **argv)

@@ -160,8 +160,8 @@ static struct run run(const struct command *c)
 // Prints the row. Returns false, and says why, if the run went wrong.
 static bool report(const struct command *c, const struct run *r, int round)
 {
-    bool ok = WIFEXITED(r->wait_status) &&
-              WEXITSTATUS(r->wait_status) == c->exit;
+    bool ok =
+        WIFEXITED(r->wait_status) && WEXITSTATUS(r->wait_status) == c->exit;
     const char *at = *c->mark ? strstr(r->err, c->mark) : NULL;
 
     if (*c->mark && at == NULL)

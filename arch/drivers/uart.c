@@ -4,7 +4,15 @@
 
 #include "arch/x86_64/io.h"
 
-enum uart_reg { DATA = 0, IER = 1, FCR = 2, LCR = 3, MCR = 4, LSR = 5, SCR = 7 };
+enum uart_reg {
+    DATA = 0,
+    IER = 1,
+    FCR = 2,
+    LCR = 3,
+    MCR = 4,
+    LSR = 5,
+    SCR = 7
+};
 
 enum {
     LSR_READY = 0x01,

@@ -31,7 +31,7 @@ struct host_ctx {
     void *arg;
     const void *bottom; // of the stack, for ASan
     size_t size;
-    void *fake_stack; // ASan's, while switched away
+    void *fake_stack;              // ASan's, while switched away
     struct host_ctx *next, **link; // [list_lock]
 };
 
@@ -112,8 +112,8 @@ void arch_ctx_init(struct arch_ctx *ctx, void *stack_top, void (*entry)(void *),
     ctx->impl = c;
 }
 
-__attribute__((noinline)) static void
-switch_to(struct arch_ctx *from, const struct arch_ctx *to)
+__attribute__((noinline)) static void switch_to(struct arch_ctx *from,
+                                                const struct arch_ctx *to)
 {
     if (from->impl == NULL)
         from->impl = new_ctx();

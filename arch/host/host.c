@@ -121,8 +121,8 @@ static pte_t *walk(uintptr_t va, int *level)
 
     for (int l = PT_LEVELS; t != NULL; l--) {
         pte_t *e = &t[pte_index(va, l)];
-        pte_t v = atomic_load_explicit((_Atomic pte_t *)e,
-                                       memory_order_acquire);
+        pte_t v =
+            atomic_load_explicit((_Atomic pte_t *)e, memory_order_acquire);
 
         if (!pte_present(v))
             return NULL;
@@ -183,8 +183,8 @@ static void on_segv(int sig, siginfo_t *info, void *context)
     host_this_cpu()->nopreempt++;
     served = fill(va, access, &present);
     if (!served && arch_hooks.fault != NULL) {
-        served = arch_hooks.fault(
-            va, access, (uintptr_t)uc->uc_mcontext.gregs[REG_RSP]);
+        served = arch_hooks.fault(va, access,
+                                  (uintptr_t)uc->uc_mcontext.gregs[REG_RSP]);
     }
     if (!served) {
         struct trap_frame tf = {uc, va, access, present};
@@ -393,9 +393,8 @@ void spin_lock_slow(struct spinlock *l, uint32_t me)
     for (;;) {
         uint32_t o = 0;
 
-        if (atomic_compare_exchange_weak_explicit(&l->owner, &o, me,
-                                                  memory_order_acquire,
-                                                  memory_order_relaxed))
+        if (atomic_compare_exchange_weak_explicit(
+                &l->owner, &o, me, memory_order_acquire, memory_order_relaxed))
             return;
         if (o == me)
             panic("spinlock %p: CPU %u holds it already", (void *)l, me - 1);
@@ -471,7 +470,7 @@ void arch_power_off(int status)
     _exit(status);
 }
 
-uint64_t arch_random(void)
+uint64_t arch_entropy(void)
 {
     uint64_t v = 0;
 

@@ -145,8 +145,7 @@ void ioapic_add(uint32_t address, uint32_t gsi_base,
 
     m->map(va, paddr(align_down(address, PAGE_SIZE)), 1,
            PROT_R | PROT_W | PROT_UNCACHED);
-    ioapics[nioapics].regs =
-        (volatile uint8_t *)(va + address % PAGE_SIZE);
+    ioapics[nioapics].regs = (volatile uint8_t *)(va + address % PAGE_SIZE);
     ioapics[nioapics++].gsi_base = gsi_base;
 }
 

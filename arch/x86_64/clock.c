@@ -38,16 +38,16 @@ extern uint64_t boot_entry_tsc;
 
 // [seq] fields are read under the sequence lock.
 static struct {
-    _Atomic uint32_t seq;  // odd while a writer changes the others
-    uint64_t tsc0, ns0;    // [seq] a point on the line
-    uint64_t mult;         // [seq] ns per tick << RATE_SHIFT
-    uint64_t tick_mult;    // [seq] LAPIC ticks per ns << RATE_SHIFT
-    uint64_t start_tsc;    // [c] the stamps of clock_start
-    uint64_t start_pit;    // [c]
-    uint64_t start_lapic;  // [c]
-    uint64_t measured;     // [busy] PIT ticks covered by the last calibration
-    uint64_t again_tsc;    // [seq] when the next calibration is due
-    _Atomic bool busy;     // one calibration at a time
+    _Atomic uint32_t seq; // odd while a writer changes the others
+    uint64_t tsc0, ns0;   // [seq] a point on the line
+    uint64_t mult;        // [seq] ns per tick << RATE_SHIFT
+    uint64_t tick_mult;   // [seq] LAPIC ticks per ns << RATE_SHIFT
+    uint64_t start_tsc;   // [c] the stamps of clock_start
+    uint64_t start_pit;   // [c]
+    uint64_t start_lapic; // [c]
+    uint64_t measured;    // [busy] PIT ticks covered by the last calibration
+    uint64_t again_tsc;   // [seq] when the next calibration is due
+    _Atomic bool busy;    // one calibration at a time
     bool have_pit;
 } clk;
 
@@ -131,9 +131,9 @@ static uint64_t pit_elapsed(uint64_t tsc, uint16_t pit)
 
     if (clk.mult == 0)
         return part;
-    uint64_t guess = (uint64_t)((unsigned __int128)mul_shift(
-                                    tsc - clk.start_tsc, clk.mult) *
-                                PIT_HZ / NS_PER_SEC);
+    uint64_t guess =
+        (uint64_t)((unsigned __int128)mul_shift(tsc - clk.start_tsc, clk.mult) *
+                   PIT_HZ / NS_PER_SEC);
     uint64_t wraps = (guess + PIT_WRAP / 2 - part) / PIT_WRAP;
 
     return guess + PIT_WRAP / 2 < part ? part : wraps * PIT_WRAP + part;
@@ -158,8 +158,8 @@ static void calibrate(void)
     if (clk.mult == 0 && dt != 0) {
         uint32_t lapic = lapic_timer_now();
 
-        lapic_hz = (uint64_t)((unsigned __int128)(clk.start_lapic - lapic) *
-                              hz / dt);
+        lapic_hz =
+            (uint64_t)((unsigned __int128)(clk.start_lapic - lapic) * hz / dt);
         lapic_timer_one_shot(0);
     } else {
         lapic_hz = mul_shift(NS_PER_SEC, clk.tick_mult);
@@ -243,8 +243,16 @@ void arch_timer_set(uint64_t mono_ns)
 
 // ---- wall clock: MC146818 RTC ----
 
-enum rtc_reg { RTC_SEC, RTC_MIN = 2, RTC_HOUR = 4, RTC_DAY = 7, RTC_MONTH,
-               RTC_YEAR, RTC_A, RTC_B };
+enum rtc_reg {
+    RTC_SEC,
+    RTC_MIN = 2,
+    RTC_HOUR = 4,
+    RTC_DAY = 7,
+    RTC_MONTH,
+    RTC_YEAR,
+    RTC_A,
+    RTC_B
+};
 
 static uint8_t rtc(uint8_t reg)
 {
@@ -266,8 +274,8 @@ static int64_t days_from_civil(int64_t y, unsigned m, unsigned d)
     uint64_t yoe = (uint64_t)(y - era * 400);
     uint64_t doy = (153 * (m + (m > 2 ? -3u : 9u)) + 2) / 5 + d - 1;
 
-    return era * 146097 +
-           (int64_t)(yoe * 365 + yoe / 4 - yoe / 100 + doy) - 719468;
+    return era * 146097 + (int64_t)(yoe * 365 + yoe / 4 - yoe / 100 + doy) -
+           719468;
 }
 
 static uint64_t rtc_seconds(void)

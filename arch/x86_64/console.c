@@ -31,7 +31,7 @@ OPTION_BOOL(opt_framed, "console.framed", framed,
 static uint16_t out_port[3]; // by enum arch_stream; 0: the UART
 static bool have_uart;
 static bool seen_dle, at_eof; // [the one reader]
-static bool asked;                // [the one reader] for input
+static bool asked;            // [the one reader] for input
 static void (*on_input)(void);
 
 // Before the first message; needs nothing.

@@ -226,7 +226,7 @@ void arch_fpu_restore(const void *area)
         __asm__ volatile("fxrstor64 (%0)" ::"r"(area) : "memory");
 }
 
-uint64_t arch_random(void)
+uint64_t arch_entropy(void)
 {
     uint64_t v;
     unsigned char ok;
@@ -258,16 +258,16 @@ void arch_ctx_init(struct arch_ctx *ctx, void *stack_top, void (*entry)(void *),
     extern void ctx_first(void);
     uint64_t *sp = stack_top;
 
-    *--sp = 0;                                // ends the frame chain
-    *--sp = 0;                                // keeps the call 16-byte aligned
-    *--sp = (uint64_t)(uintptr_t)ctx_first;   // return address
-    *--sp = 0;                                // rbp
-    *--sp = (uint64_t)(uintptr_t)entry;       // rbx
-    *--sp = (uint64_t)(uintptr_t)arg;         // r12
-    *--sp = 0;                                // r13
-    *--sp = 0;                                // r14
-    *--sp = 0;                                // r15
-    *--sp = UINT64_C(0x037f) << 32 | 0x1f80;  // x87 control word, MXCSR
+    *--sp = 0;                               // ends the frame chain
+    *--sp = 0;                               // keeps the call 16-byte aligned
+    *--sp = (uint64_t)(uintptr_t)ctx_first;  // return address
+    *--sp = 0;                               // rbp
+    *--sp = (uint64_t)(uintptr_t)entry;      // rbx
+    *--sp = (uint64_t)(uintptr_t)arg;        // r12
+    *--sp = 0;                               // r13
+    *--sp = 0;                               // r14
+    *--sp = 0;                               // r15
+    *--sp = UINT64_C(0x037f) << 32 | 0x1f80; // x87 control word, MXCSR
     ctx->rsp = (uint64_t)(uintptr_t)sp;
 }
 

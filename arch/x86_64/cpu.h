@@ -24,8 +24,8 @@ enum ist { IST_PF = 1, IST_FAULT, IST_IRQ, IST_NMI, IST_DF, IST_MC, IST_COUNT };
 
 // What a CPU asks the others to forget (tlb.c).
 struct tlb_request {
-    uintptr_t va;            // [o] written before the doorbell
-    size_t npages;           // [o] 0: everything
+    uintptr_t va;             // [o] written before the doorbell
+    size_t npages;            // [o] 0: everything
     _Atomic uint64_t waiting; // [a] CPUs that have not acknowledged
 };
 
@@ -40,16 +40,16 @@ struct cpu {
     uintptr_t sys_top;       // [c]
     uintptr_t emergency_top; // [c]
 
-    uint32_t apic_id;            // [c]
-    bool in_panic;               // [o]
-    _Atomic uint32_t idle;       // [a] enum idle_state
-    _Atomic uint64_t inbox;      // [a] CPUs whose tlb_request awaits us
-    struct tlb_request request;  // see above
-    _Atomic uint64_t call_inbox; // [a] CPUs whose call awaits us
-    void (*call_fn)(void *);     // [o] written before the doorbell
-    void *call_arg;              // [o]
+    uint32_t apic_id;              // [c]
+    bool in_panic;                 // [o]
+    _Atomic uint32_t idle;         // [a] enum idle_state
+    _Atomic uint64_t inbox;        // [a] CPUs whose tlb_request awaits us
+    struct tlb_request request;    // see above
+    _Atomic uint64_t call_inbox;   // [a] CPUs whose call awaits us
+    void (*call_fn)(void *);       // [o] written before the doorbell
+    void *call_arg;                // [o]
     _Atomic uint64_t call_waiting; // [a]
-    uint64_t nirqs;              // [o] interrupts taken, for tests
+    uint64_t nirqs;                // [o] interrupts taken, for tests
 
     uint64_t gdt[6]; // null, code, data, tss (2), pad
     struct tss tss;
@@ -89,8 +89,8 @@ struct cpu_features {
 
 extern struct cpu_features cpu_features;
 
-void cpu_detect(void);       // fills cpu_features, boot CPU
-void cpu_enable(void);       // CR0, CR4, EFER, XCR0 of this CPU
+void cpu_detect(void);               // fills cpu_features, boot CPU
+void cpu_enable(void);               // CR0, CR4, EFER, XCR0 of this CPU
 void cpu_load_tables(struct cpu *c); // GDT, TSS, IDT, %gs
 void idt_init(void); // boot CPU: fills the table, again once there are ISTs
 void idt_load(void);
@@ -98,7 +98,7 @@ void idt_load(void);
 // ---- memory for the machine, handed in by boot/main.c ----
 
 struct machine_memory {
-    void *(*alloc_page)(void);                      // zeroed, direct map
+    void *(*alloc_page)(void); // zeroed, direct map
     void (*map)(uintptr_t va, paddr_t pa, size_t npages, unsigned prot);
 };
 
@@ -115,7 +115,7 @@ NORETURN void cpu_enter_system(void (*entry)(void));
 // ---- interrupt vectors ----
 
 enum vector {
-    VEC_DEVICE = 0x30,   // + GSI, for GSI < 32
+    VEC_DEVICE = 0x30, // + GSI, for GSI < 32
     VEC_TIMER = 0xf0,
     VEC_DOORBELL = 0xf1, // look at your mailboxes
     VEC_SPURIOUS = 0xff,

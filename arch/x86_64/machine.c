@@ -29,8 +29,8 @@ enum cpu_stack {
 };
 
 static const uint8_t stack_pages[STACK_KINDS] = {
-    [STACK_SYS] = 4,   [STACK_PF] = 1,  [STACK_FAULT] = 1,     [STACK_IRQ] = 1,
-    [STACK_NMI] = 1,   [STACK_DF] = 2,  [STACK_EMERGENCY] = 3,
+    [STACK_SYS] = 4, [STACK_PF] = 1, [STACK_FAULT] = 1,     [STACK_IRQ] = 1,
+    [STACK_NMI] = 1, [STACK_DF] = 2, [STACK_EMERGENCY] = 3,
 };
 
 static struct machine_memory memory;
@@ -55,8 +55,7 @@ static void *acpi_view(uint64_t pa, size_t size)
 
 static void make_stacks(struct cpu *c)
 {
-    uintptr_t va = STACK_AREA +
-                   c->id * (uintptr_t)STACK_SLOT_PAGES * PAGE_SIZE;
+    uintptr_t va = STACK_AREA + c->id * (uintptr_t)STACK_SLOT_PAGES * PAGE_SIZE;
     uintptr_t top[STACK_KINDS];
 
     for (unsigned k = 0; k < STACK_KINDS; k++) {

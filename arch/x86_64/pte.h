@@ -12,7 +12,7 @@
 typedef uint64_t pte_t;
 
 enum {
-    PT_LEVELS = 4,   // level 1 maps 4 KiB, 2 maps 2 MiB, 3 maps 1 GiB
+    PT_LEVELS = 4, // level 1 maps 4 KiB, 2 maps 2 MiB, 3 maps 1 GiB
     PT_ENTRIES = 512,
 };
 

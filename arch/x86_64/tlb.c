@@ -55,15 +55,14 @@ void tlb_serve(void)
 
     if (atomic_load_explicit(&me->inbox, memory_order_relaxed) == 0)
         return;
-    uint64_t from = atomic_exchange_explicit(&me->inbox, 0,
-                                             memory_order_acquire);
+    uint64_t from =
+        atomic_exchange_explicit(&me->inbox, 0, memory_order_acquire);
 
     for (; from != 0; from &= from - 1) {
         struct cpu *c = cpu_table[__builtin_ctzll(from)];
 
         arch_tlb_flush_local(c->request.va, c->request.npages);
-        atomic_fetch_and_explicit(&c->request.waiting,
-                                  ~(UINT64_C(1) << me->id),
+        atomic_fetch_and_explicit(&c->request.waiting, ~(UINT64_C(1) << me->id),
                                   memory_order_release);
     }
 }
@@ -147,8 +146,8 @@ void arch_kick(unsigned cpu)
 void call_serve(void)
 {
     struct cpu *me = this_cpu();
-    uint64_t from = atomic_exchange_explicit(&me->call_inbox, 0,
-                                             memory_order_acquire);
+    uint64_t from =
+        atomic_exchange_explicit(&me->call_inbox, 0, memory_order_acquire);
 
     for (; from != 0; from &= from - 1) {
         struct cpu *c = cpu_table[__builtin_ctzll(from)];
@@ -163,9 +162,9 @@ void arch_call_others(void (*fn)(void *), void *arg)
 {
     preempt_disable();
     struct cpu *me = this_cpu();
-    uint64_t others = (cpu_count == 64 ? UINT64_MAX
-                                       : (UINT64_C(1) << cpu_count) - 1) &
-                      ~(UINT64_C(1) << me->id);
+    uint64_t others =
+        (cpu_count == 64 ? UINT64_MAX : (UINT64_C(1) << cpu_count) - 1) &
+        ~(UINT64_C(1) << me->id);
 
     me->call_fn = fn;
     me->call_arg = arg;
@@ -190,9 +189,9 @@ void spin_lock_slow(struct spinlock *l, uint32_t me)
 
         if (o == me)
             panic("spinlock %p: CPU %u holds it already", (void *)l, me - 1);
-        if (o == 0 && atomic_compare_exchange_weak_explicit(
-                          &l->owner, &o, me, memory_order_acquire,
-                          memory_order_relaxed))
+        if (o == 0 &&
+            atomic_compare_exchange_weak_explicit(
+                &l->owner, &o, me, memory_order_acquire, memory_order_relaxed))
             return;
         arch_relax();
     }

@@ -164,11 +164,12 @@ void arch_trap_print_registers(const struct trap_frame *tf)
         const char *name;
         uint64_t value;
     } r[] = {
-        {"rax", tf->rax}, {"rbx", tf->rbx}, {"rcx", tf->rcx}, {"rdx", tf->rdx},
-        {"rsi", tf->rsi}, {"rdi", tf->rdi}, {"rbp", tf->rbp}, {"rsp", tf->rsp},
-        {"r8 ", tf->r8},  {"r9 ", tf->r9},  {"r10", tf->r10}, {"r11", tf->r11},
-        {"r12", tf->r12}, {"r13", tf->r13}, {"r14", tf->r14}, {"r15", tf->r15},
-        {"rip", tf->rip}, {"flg", tf->rflags},
+        {"rax", tf->rax}, {"rbx", tf->rbx}, {"rcx", tf->rcx},
+        {"rdx", tf->rdx}, {"rsi", tf->rsi}, {"rdi", tf->rdi},
+        {"rbp", tf->rbp}, {"rsp", tf->rsp}, {"r8 ", tf->r8},
+        {"r9 ", tf->r9},  {"r10", tf->r10}, {"r11", tf->r11},
+        {"r12", tf->r12}, {"r13", tf->r13}, {"r14", tf->r14},
+        {"r15", tf->r15}, {"rip", tf->rip}, {"flg", tf->rflags},
     };
 
     for (unsigned i = 0; i < ARRAY_LEN(r); i++)

@@ -76,7 +76,8 @@ static void names_what_is_wrong_and_what_is_right(void **state)
 static void arguments_are_exact(void **state)
 {
     (void)state;
-    assert_null(parse("test.flag=0 -- \"a b\" \"\" \"q\\\"\\\\\" x\\y test.flag=1"));
+    assert_null(
+        parse("test.flag=0 -- \"a b\" \"\" \"q\\\"\\\\\" x\\y test.flag=1"));
     assert_int_equal(words.argc, 5);
     assert_string_equal(words.argv[0], "a b");
     assert_string_equal(words.argv[1], "");
@@ -141,8 +142,8 @@ static void all_are_listed_by_name(void **state)
 {
     (void)state;
     option_each(list, NULL);
-    assert_string_equal(
-        listed, "test.call test.count test.flag test.name test.size ");
+    assert_string_equal(listed,
+                        "test.call test.count test.flag test.name test.size ");
 }
 
 int main(void)

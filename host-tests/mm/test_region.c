@@ -64,8 +64,7 @@ static void tree_agrees_with_a_model(void **state)
                 owner[p] = (int)k + 1;
         }
         size_t at = support_below(PAGES);
-        struct region *r =
-            region_find(ARCH_REGION_BASE + at * PAGE_SIZE + 123);
+        struct region *r = region_find(ARCH_REGION_BASE + at * PAGE_SIZE + 123);
 
         assert_ptr_equal(r, owner[at] ? &pool[owner[at] - 1] : NULL);
     }

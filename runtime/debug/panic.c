@@ -101,7 +101,8 @@ static const char *access_name(unsigned access)
 static void page_fault_headline(const struct arch_trap *t)
 {
     struct g *g = stack_owner(t->va);
-    const char *access = access_name(t->access), *what = "invalid memory access";
+    const char *access = access_name(t->access),
+               *what = "invalid memory access";
 
     switch (mm_last_fault()) {
     case FAULT_GUARD:

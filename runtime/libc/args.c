@@ -16,7 +16,8 @@ static int read_whole(const char *path, char **text, size_t *size)
 
     if (fd < 0)
         return -errno;
-    if (fstat(fd, &st) != 0 || (*text = malloc((size_t)st.st_size + 1)) == NULL) {
+    if (fstat(fd, &st) != 0 ||
+        (*text = malloc((size_t)st.st_size + 1)) == NULL) {
         close(fd);
         return -ENOMEM;
     }

@@ -17,10 +17,6 @@ static bool tty;
 OPTION_BOOL(opt_tty, "console.tty", tty,
             "stdin and stdout are a person's terminal (set by the runner)");
 
-static uint64_t seed;
-OPTION_UINT(opt_seed, "seed", seed, 0, UINT64_MAX,
-            "makes every random choice repeatable (0: truly random)");
-
 size_t console_write(int stream, const void *p, size_t n)
 {
     arch_console_write(stream == 1 ? ARCH_STDOUT : ARCH_STDERR, p, n);
@@ -53,26 +49,12 @@ void clock_sleep_until(uint64_t mono_ns)
         g_sleep_until(mono_ns);
 }
 
-// splitmix64: with seed=N the whole stream follows from N.
-// Source: Steele, Lea & Flood, "Fast splittable pseudorandom number
-// generators", 2014.
-static uint64_t seeded(void)
-{
-    static _Atomic uint64_t steps;
-    uint64_t n = atomic_fetch_add_explicit(&steps, 1, memory_order_relaxed);
-    uint64_t z = seed + (n + 1) * UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
 int random_bytes(void *p, size_t n)
 {
     unsigned char *out = p;
 
     while (n > 0) {
-        uint64_t v = seed != 0 ? seeded() : arch_random();
+        uint64_t v = arch_random();
         size_t k = n < sizeof v ? n : sizeof v;
 
         memcpy(out, &v, k);
@@ -109,13 +91,17 @@ void *libc_sbrk(ptrdiff_t incr)
     uint64_t after = align_up(end, PAGE_SIZE) - ARCH_REGION_BASE;
 
     // R14: what is promised here can be touched.
-    if (after > before && !mm_charge((after - before) / PAGE_SIZE))
+    uint64_t had = mm_mapping_cost(before), has = mm_mapping_cost(after);
+
+    if (has > had && !mm_charge(has - had))
         return (void *)-1;
     if (after != before &&
-        region_resize(&brk_region, ARCH_REGION_BASE + after) != 0)
+        region_resize(&brk_region, ARCH_REGION_BASE + after) != 0) {
+        mm_uncharge(has - had);
         return (void *)-1;
-    if (after < before)
-        mm_uncharge((before - after) / PAGE_SIZE);
+    }
+    if (has < had)
+        mm_uncharge(had - has);
     brk = end;
     return (void *)old;
 }

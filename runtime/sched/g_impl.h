@@ -20,16 +20,16 @@ enum g_state {
 // Tags: [s] whoever holds it in its state: the CPU that runs it, or the lock of
 // the queue that it is on; [mm] mm_lock; [c] constant while in use.
 struct g {
-    struct arch_ctx ctx;  // [s]
-    struct g *next;       // [s] run queue, wake list, sleepers, free slots
-    struct _reent *reent; // [c] C library state, on its stack
-    void *tcb;            // [c] base of %fs
-    const char *name;     // [c]
-    uint64_t id;          // [c] 1 is main
-    uint64_t wake_ns;     // [s] while it sleeps
-    uintptr_t low;        // [mm] lowest page that growth has mapped
-    uint32_t window;      // [mm] pages mapped by the last growth
-    int cpu;              // [c] whose queue it goes to
+    struct arch_ctx ctx;   // [s]
+    struct g *next;        // [s] run queue, wake list, sleepers, free slots
+    struct _reent *reent;  // [c] C library state, on its stack
+    void *tcb;             // [c] base of %fs
+    const char *name;      // [c]
+    uint64_t id;           // [c] 1 is main
+    uint64_t wake_ns;      // [s] while it sleeps
+    uintptr_t low;         // [mm] lowest page that growth has mapped
+    uint32_t window;       // [mm] pages mapped by the last growth
+    int cpu;               // [c] whose queue it goes to
     _Atomic uint8_t state; // enum g_state; relaxed, for reports
 };
 

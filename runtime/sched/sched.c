@@ -22,14 +22,14 @@
 
 // Per-CPU scheduler state.
 struct p {
-    struct arch_ctx loop;        // [own CPU] where the loop stands
-    struct spinlock lock;        // protects head, tail
-    struct g *head, *tail;       // [lock] run queue
-    struct g *_Atomic wake;      // pushed by interrupts of this CPU (R8)
-    struct g *sleepers;          // [own loop] by wake_ns
-    void (*after)(void *);       // [own CPU] run by the loop after a switch
-    void *after_arg;             // [own CPU]
-    _Atomic bool ticked;         // the timer went off
+    struct arch_ctx loop;   // [own CPU] where the loop stands
+    struct spinlock lock;   // protects head, tail
+    struct g *head, *tail;  // [lock] run queue
+    struct g *_Atomic wake; // pushed by interrupts of this CPU (R8)
+    struct g *sleepers;     // [own loop] by wake_ns
+    void (*after)(void *);  // [own CPU] run by the loop after a switch
+    void *after_arg;        // [own CPU]
+    _Atomic bool ticked;    // the timer went off
 };
 
 static struct p ps[ARCH_MAX_CPUS];
@@ -127,8 +127,8 @@ void g_ready_from_interrupt(struct g *g)
 
 static void drain_wake_list(struct p *p)
 {
-    struct g *g = atomic_exchange_explicit(&p->wake, NULL,
-                                           memory_order_acquire);
+    struct g *g =
+        atomic_exchange_explicit(&p->wake, NULL, memory_order_acquire);
 
     while (g != NULL) {
         struct g *next = g->next;
@@ -285,10 +285,10 @@ void g_exit(void)
 // Top of a slot, from the top down: the C library's state, the TCB (what %fs
 // points at, R9), the TLS image, then the stack.
 struct tcb {
-    void *self;        // 0x00, the ABI reads it
+    void *self; // 0x00, the ABI reads it
     char pad[0x68];
-    uintptr_t limit;   // 0x70, for code built with -fsplit-stack
-    void *start_arg;   // 0x78
+    uintptr_t limit; // 0x70, for code built with -fsplit-stack
+    void *start_arg; // 0x78
     void (*start_fn)(void *);
 };
 

@@ -79,6 +79,19 @@ static bool plausible(const struct g *g, uintptr_t va, uintptr_t rsp)
            (g == g_current() && va + STACK_RED_ZONE >= rsp);
 }
 
+// A page of a stack is counted when it is mapped (R14): it cannot be refused
+// then, so promises made to others shrink by it.
+static bool map_page(uintptr_t page)
+{
+    bool fresh = !mm_readable(page, 1);
+
+    if (!region_map_page(page, PROT_R | PROT_W))
+        return false;
+    if (fresh)
+        mm_charge_stack(1);
+    return true;
+}
+
 static enum fault_result stack_fault(struct region *r, uintptr_t va,
                                      unsigned access, uintptr_t rsp)
 {
@@ -96,7 +109,7 @@ static enum fault_result stack_fault(struct region *r, uintptr_t va,
         return FAULT_DENIED;
     if (!plausible(g, va, rsp))
         return FAULT_WILD;
-    if (!region_map_page(page, PROT_R | PROT_W))
+    if (!map_page(page))
         return FAULT_OOM;
     if (page != g->low - PAGE_SIZE) {
         // Not growth in order: a hole that was given back, or a far access.
@@ -109,7 +122,7 @@ static enum fault_result stack_fault(struct region *r, uintptr_t va,
     g->window = g->window < GROW_MAX ? g->window * 2 : GROW_MAX;
     for (uint32_t i = 1; i < g->window && !mm_frames_scarce(); i++) {
         page = g->low - PAGE_SIZE;
-        if (page == base || !region_map_page(page, PROT_R | PROT_W))
+        if (page == base || !map_page(page))
             break;
         g->low = page;
     }
@@ -153,7 +166,7 @@ static bool map_top(struct g *g, size_t reserve)
     uintptr_t low = align_down(top - reserve, PAGE_SIZE);
 
     for (uintptr_t page = top - PAGE_SIZE; page >= low; page -= PAGE_SIZE) {
-        if (!region_map_page(page, PROT_R | PROT_W))
+        if (!map_page(page))
             return false;
     }
     g->low = low;
@@ -203,6 +216,7 @@ struct g *stack_alloc(size_t reserve)
 static void drop_page(paddr_t p)
 {
     frame_free(p, 0);
+    mm_uncharge(1);
 }
 
 void stack_free(struct g *g)
@@ -210,7 +224,9 @@ void stack_free(struct g *g)
     uintptr_t base = slot_base(g_slot(g)), warm = stack_top(g) - PAGE_SIZE;
 
     // From here on nothing faults into the slot; the top page stays warm.
+    spin_lock(&mm_lock);
     g->state = G_FREE;
+    spin_unlock(&mm_lock);
     pt_unmap(g->low, (warm - g->low) / PAGE_SIZE, drop_page);
     (void)base;
     spin_lock(&mm_lock);

@@ -1,0 +1,52 @@
+// Runs a function as one goroutine per CPU and waits for all of them.
+#pragma once
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "arch/arch.h"
+#include "runtime/sched/sched.h"
+
+struct par {
+    void (*fn)(unsigned cpu, void *arg);
+    void *arg;
+    _Atomic unsigned left;
+};
+
+struct par_one {
+    struct par *par;
+    unsigned cpu;
+};
+
+static inline void par_entry(void *arg)
+{
+    struct par_one *o = arg;
+
+    o->par->fn(o->cpu, o->par->arg);
+    atomic_fetch_sub(&o->par->left, 1);
+}
+
+// On the CPUs first..end-1, all at the same time. The caller sleeps in short
+// spans meanwhile, so that its CPU can be idle.
+static inline void par_run_on(unsigned first, unsigned end,
+                              void (*fn)(unsigned cpu, void *arg), void *arg)
+{
+    struct par par = {fn, arg, end - first};
+    struct par_one one[ARCH_MAX_CPUS];
+
+    for (unsigned i = first; i < end; i++) {
+        one[i] = (struct par_one){&par, i};
+        struct g *g = g_create(par_entry, &one[i], "worker", (int)i);
+
+        if (g == NULL)
+            abort();
+        g_ready(g);
+    }
+    while (atomic_load(&par.left) != 0)
+        g_sleep_until(arch_mono_ns() + 200 * 1000);
+}
+
+static inline void par_run(void (*fn)(unsigned cpu, void *arg), void *arg)
+{
+    par_run_on(0, arch_cpu_count(), fn, arg);
+}
