@@ -142,8 +142,8 @@ static void all_are_listed_by_name(void **state)
 {
     (void)state;
     option_each(list, NULL);
-    assert_string_equal(listed,
-                        "test.call test.count test.flag test.name test.size ");
+    assert_string_equal(
+        listed, "seed test.call test.count test.flag test.name test.size ");
 }
 
 int main(void)
