@@ -210,6 +210,27 @@ static void print_banner(void)
     print_features();
 }
 
+// The most that a program needs to get to main(): a stack, stdio.
+enum { PROGRAM_PAGES = 64 };
+
+static void start_cpus(void)
+{
+    unsigned limit = (unsigned)(trampoline.raw != 0 ? max_cpus : 1);
+    size_t need = smp_pages_needed(limit) + PROGRAM_PAGES;
+    uint64_t have = frame_stats().free;
+    char why[128];
+
+    if (need > have) {
+        fmt_string(why, sizeof why,
+                   "too little memory: %lu KiB are free, the stacks of the CPUs "
+                   "and the program need %lu: more MEM or fewer CPUS",
+                   (unsigned long)(have * PAGE_SIZE / KIB),
+                   (unsigned long)(need * PAGE_SIZE / KIB));
+        boot_fail(why);
+    }
+    smp_start(limit, trampoline, sched_run);
+}
+
 static void second_stage(void)
 {
     const struct g_tls_image tls = {tls_start, (size_t)tls_file_size,
@@ -218,8 +239,7 @@ static void second_stage(void)
     sched_init(&tls);
     stack_init();
     input_init();
-    smp_start((unsigned)(trampoline.raw != 0 ? max_cpus : 1), trampoline,
-              sched_run);
+    start_cpus();
     pt_drop_top(0); // the identity map of the trampoline: nil faults from here
     mm_free_image((uintptr_t)boot_start, (size_t)(boot_end - boot_start));
     mm_check_wx();

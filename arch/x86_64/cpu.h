@@ -105,6 +105,9 @@ struct machine_memory {
 // Maps the LAPIC and IOAPIC, makes the boot CPU's final stacks, masks the PICs.
 void machine_init(const struct machine_memory *m, paddr_t rsdp);
 
+// Pages that smp_start will take for so many CPUs at most.
+size_t smp_pages_needed(unsigned limit);
+
 // Starts the other CPUs, at most `limit` CPUs in all; each ends in entry() on
 // its system stack. trampoline: a free page below 1 MiB. Returns how many run.
 unsigned smp_start(unsigned limit, paddr_t trampoline, void (*entry)(void));

@@ -171,9 +171,23 @@ static struct cpu *new_cpu(unsigned id)
     return c;
 }
 
+static unsigned cpus_wanted(unsigned limit)
+{
+    return acpi.ncpus < limit ? acpi.ncpus : limit;
+}
+
+size_t smp_pages_needed(unsigned limit)
+{
+    size_t each = 2; // the block, and a share of the page tables
+
+    for (unsigned k = 0; k < STACK_KINDS; k++)
+        each += stack_pages[k];
+    return (cpus_wanted(limit) - 1) * each;
+}
+
 unsigned smp_start(unsigned limit, paddr_t trampoline, void (*entry)(void))
 {
-    unsigned want = acpi.ncpus < limit ? acpi.ncpus : limit;
+    unsigned want = cpus_wanted(limit);
 
     if (want <= 1)
         return 1;

@@ -24,6 +24,8 @@
 
 // What the firmware of all three machines takes, with its NUL.
 #define CMDLINE_MAX 4095u
+// What the guest takes on its command line, argv[0] included (OPTION_MAX_ARGS).
+#define ARGS_MAX    256u
 #define ARGS_FILE   "/.args"
 
 // Programs headers of one image; more is not an image of ours.
@@ -191,7 +193,7 @@ char *qemu_guest_cmdline(const struct config *c, struct tree *tree)
     text_add_quoted(&t, name);
     for (size_t i = 0; i < c->nargs; i++)
         text_add_quoted(&t, c->args[i]);
-    if (t.len > CMDLINE_MAX) {
+    if (t.len > CMDLINE_MAX || c->nargs + 1 > ARGS_MAX) {
         struct text args = {0};
 
         t.len = options_len;

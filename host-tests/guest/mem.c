@@ -1,0 +1,171 @@
+// Memory near its end: what is promised can be touched, what can't be had is
+// refused by the call, and the program goes on.
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "host-tests/guest/par.h"
+#include "host-tests/guest/tap.h"
+
+#include "mm/mm.h"
+
+static uint64_t total_bytes(void)
+{
+    return frame_stats().total * PAGE_SIZE;
+}
+
+static bool touch(unsigned char *p, size_t n, unsigned char value)
+{
+    for (size_t i = 0; i < n; i += PAGE_SIZE) {
+        if (value == 1 && p[i] != 0 && i >= PAGE_SIZE)
+            return false; // fresh memory is zero but for malloc's words
+        p[i] = value;
+    }
+    for (size_t i = 0; i < n; i += PAGE_SIZE) {
+        if (p[i] != value)
+            return false;
+    }
+    return true;
+}
+
+static void test_again_and_again(void)
+{
+    size_t n = (size_t)(total_bytes() / 10 * 8);
+    uint64_t before = 0;
+    bool right = true;
+
+    for (int i = 0; i < 5; i++) {
+        unsigned char *p = malloc(n);
+
+        right = right && p != NULL && touch(p, n, 1);
+        free(p);
+        if (i == 0)
+            before = frame_stats().free;
+    }
+    ok(right, "80 %% of memory is had, touched, zero, and freed, five times");
+    ok(frame_stats().free + 64 >= before, "the frames come back");
+    ok(frame_stats().free > frame_stats().total / 10 * 9, "nearly all of them");
+}
+
+static void test_refusal(void)
+{
+    uint64_t total = total_bytes();
+    volatile size_t huge = SIZE_MAX / 4;
+
+    errno = 0;
+    ok(malloc((size_t)total * 2) == NULL && errno == ENOMEM,
+       "twice the memory is refused with ENOMEM");
+    ok(malloc(huge * 2) == NULL, "half the address space, too");
+    ok(calloc(huge, 8) == NULL, "a product that overflows, too");
+    ok(!mm_charge(total), "mm_charge refuses more than there is");
+    ok(mm_charge(1), "but not a page");
+    mm_uncharge(1);
+    char *p = malloc(1000);
+
+    ok(p != NULL, "the program goes on");
+    free(p);
+}
+
+// R14: running out is an error of the call, never of a store. The largest
+// piece that malloc gives can be touched to its last byte.
+static void test_largest(void)
+{
+    size_t n = (size_t)total_bytes();
+    unsigned char *p = NULL;
+
+    while (p == NULL) {
+        n -= n / 256 + PAGE_SIZE;
+        p = malloc(n);
+    }
+    ok(n > total_bytes() / 10 * 8, "the largest piece is most of memory: %zu "
+                                   "of %llu KiB", n / KIB,
+       (unsigned long long)total_bytes() / KIB);
+    ok(touch(p, n, 2), "and can be touched whole");
+    free(p);
+}
+
+static void test_small_pieces(void)
+{
+    enum { PIECES = 20000 };
+    static void *piece[PIECES];
+    unsigned seed = 1, filled = 0;
+    bool right = true;
+
+    for (int i = 0; i < 200000; i++) {
+        seed = seed * 1103515245 + 12345;
+        unsigned k = seed / 65536 % PIECES, size = 16 + seed / 7 % 200;
+
+        if (piece[k] != NULL) {
+            unsigned char *p = piece[k];
+
+            right = right && *(unsigned *)p == k && p[15] == (k & 0xff);
+            free(p);
+            piece[k] = NULL;
+            filled--;
+        } else if ((piece[k] = malloc(size)) != NULL) {
+            memset(piece[k], k & 0xff, size);
+            *(unsigned *)piece[k] = k;
+            filled++;
+        }
+    }
+    ok(right && filled > 0, "small pieces keep their contents");
+    for (int i = 0; i < PIECES; i++)
+        free(piece[i]);
+}
+
+// Filling memory piece by piece ends with NULL, and not with a report.
+static void test_filling(void)
+{
+    struct link {
+        struct link *next;
+        char rest[60000];
+    } *all = NULL, *l;
+    unsigned n = 0;
+
+    while ((l = malloc(sizeof *l)) != NULL) {
+        memset(l->rest, 1, sizeof l->rest);
+        l->next = all;
+        all = l;
+        n++;
+    }
+    ok(n > total_bytes() / sizeof *l / 10 * 7 && errno == ENOMEM,
+       "memory fills up to ENOMEM: %u pieces", n);
+    while (all != NULL) {
+        l = all->next;
+        free(all);
+        all = l;
+    }
+    l = malloc(sizeof *l);
+    ok(l != NULL, "and is there again");
+    free(l);
+}
+
+static void grow_shrink(unsigned cpu, void *arg)
+{
+    size_t share = (size_t)(total_bytes() / 4 / arch_cpu_count());
+
+    for (int i = 0; i < 20; i++) {
+        unsigned char *p = malloc(share);
+
+        if (p == NULL || !touch(p, share, (unsigned char)(2 + cpu)))
+            *(_Atomic unsigned *)arg += 1;
+        free(p);
+    }
+}
+
+int main(void)
+{
+    _Atomic unsigned wrong = 0;
+
+    test_again_and_again();
+    test_refusal();
+    test_small_pieces();
+    par_run(grow_shrink, (void *)&wrong);
+    IS(wrong, 0, "all CPUs allocate and free large pieces at once");
+    test_largest();
+    test_filling();
+    arch_on_system_stack((void (*)(void *))(uintptr_t)frame_check, NULL);
+    ok(true, "the frame allocator is consistent");
+    return tap_end();
+}
