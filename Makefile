@@ -260,6 +260,11 @@ new:
 test:
 	@O=$(O) tools/test $(T)
 
+.PHONY: bench-peers
+bench bench-peers: %: $(newlib_stamp)
+	@tools/setup bench
+	@O=$(O) tools/bench $(if $(filter bench-peers,$@),-p) $(if $(ROUNDS),-n $(ROUNDS))
+
 .PHONY: host-tests
 host-tests: $(host_bins)
 	@printf '%s\n' $(host_bins)

@@ -236,7 +236,7 @@ int utime(const char *path, const struct utimbuf *times)
     return result(fs_utime(path, t));
 }
 
-int utimes(const char *path, const struct timeval *times)
+int utimes(const char *path, const struct timeval times[2])
 {
     struct fs_time t = now();
 
@@ -247,7 +247,7 @@ int utimes(const char *path, const struct timeval *times)
 }
 
 // UTIME_NOW and UTIME_OMIT are not in newlib's headers for this target.
-int futimens(int fd, const struct timespec *times)
+int futimens(int fd, const struct timespec times[2])
 {
     struct fs_time t = now();
 

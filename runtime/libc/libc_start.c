@@ -152,9 +152,16 @@ static void flush_stream(FILE *f)
     }
 }
 
+// newlib's list of streams: a global one since version 4.
+#if __NEWLIB__ >= 4
+#define STREAMS (&__sglue)
+#else
+#define STREAMS (&_GLOBAL_REENT->__sglue)
+#endif
+
 static void flush_all(void)
 {
-    for (struct _glue *g = &_GLOBAL_REENT->__sglue; g; g = g->_next)
+    for (struct _glue *g = STREAMS; g; g = g->_next)
         for (int i = 0; i < g->_niobs; i++)
             flush_stream(&g->_iobs[i]);
 }
