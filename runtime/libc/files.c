@@ -7,6 +7,11 @@
 
 #define _GNU_SOURCE
 
+// newlib 3 declares these parameters as pointers, newlib 4 as arrays of two.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Warray-parameter"
+#endif
+
 #include "runtime/libc/errors.h"
 #include "runtime/libc/fs.h"
 #include "runtime/libc/port.h"
@@ -236,7 +241,7 @@ int utime(const char *path, const struct utimbuf *times)
     return result(fs_utime(path, t));
 }
 
-int utimes(const char *path, const struct timeval times[2])
+int utimes(const char *path, const struct timeval *times)
 {
     struct fs_time t = now();
 
@@ -247,7 +252,7 @@ int utimes(const char *path, const struct timeval times[2])
 }
 
 // UTIME_NOW and UTIME_OMIT are not in newlib's headers for this target.
-int futimens(int fd, const struct timespec times[2])
+int futimens(int fd, const struct timespec *times)
 {
     struct fs_time t = now();
 
