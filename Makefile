@@ -113,7 +113,7 @@ $(O)/obj/%.S.o: %.S $(flags_file)
 
 # An app's warnings are its own affair if it is a port (app.mk sets APP_WARN).
 # Guest tests, and only they, may look inside.
-APP_WARN ?= -Wall -Wextra -Werror
+APP_WARN ?= -Wall -Wextra $(if $(filter apps/%,$(app_dir)),-Werror)
 guest_test_inc = $(if $(filter host-tests/%,$(1)),-I. -Iarch/x86_64)
 define app_rule
 $(out)/obj/$(subst ../,__/,$(1:/%=_root/%)).o: $(1) $(flags_file) $(newlib_stamp) $(APP_DEPS)
