@@ -74,7 +74,7 @@ static void check_leaf(uintptr_t va, pte_t e, int level, void *arg)
 
 void mm_check_wx(void)
 {
-    pt_walk(check_leaf, NULL);
+    pt_walk(0, 0, check_leaf, NULL);
 }
 
 bool mm_readable(uintptr_t va, size_t n)
@@ -83,15 +83,10 @@ bool mm_readable(uintptr_t va, size_t n)
         int level;
         pte_t *e = va_is_canonical(p) ? pt_find(p, &level) : NULL;
 
-        if (e == NULL || !pte_present(*e))
+        if (e == NULL || !pte_present(pt_get(e)))
             return false;
     }
     return true;
-}
-
-static void give_frame(paddr_t p)
-{
-    frame_adopt(p);
 }
 
 void mm_free_image(uintptr_t va, size_t size)
@@ -101,5 +96,11 @@ void mm_free_image(uintptr_t va, size_t size)
         for (uint64_t o = 0; o < mm_image[i].size; o += PAGE_SIZE)
             frame_reserve((mm_image[i].pa + o) >> PAGE_SHIFT);
     }
-    pt_unmap(va, size / PAGE_SIZE, give_frame);
+    for (size_t o = 0; o < size; o += PAGE_SIZE) {
+        int level;
+        pte_t old = pt_set(pt_find(va + o, &level), 0);
+
+        arch_tlb_shootdown(va + o, 1);
+        frame_adopt(pte_paddr(old));
+    }
 }

@@ -24,6 +24,8 @@
 
 #include <string.h>
 
+#include "mm/fcache.h"
+
 static struct spinlock frame_lock;
 static uint32_t
     free_list[FRAME_MAX_ORDER + 1];      // [frame_lock] first pfn, 0 none
@@ -125,6 +127,66 @@ void frame_free(paddr_t p, unsigned order)
               : was.state == FRAME_USED ? "a block"
                                         : "not a block",
               was.order);
+}
+
+void frame_get(paddr_t p)
+{
+    atomic_fetch_add_explicit(&frame_of(p.raw >> PAGE_SHIFT)->refs, 1,
+                              memory_order_relaxed);
+}
+
+void frame_put(paddr_t p)
+{
+    struct frame *f = frame_of(p.raw >> PAGE_SHIFT);
+    // Release: our last use of the contents; acquire: everybody else's.
+    uint32_t old =
+        atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel);
+
+    ASSERT(old > 0);
+    if (old == 1)
+        frame_cache_give(p);
+}
+
+uint32_t frame_refs(paddr_t p)
+{
+    return atomic_load_explicit(&frame_of(p.raw >> PAGE_SHIFT)->refs,
+                                memory_order_relaxed);
+}
+
+void frame_split(paddr_t p, unsigned order)
+{
+    uint64_t pfn = p.raw >> PAGE_SHIFT;
+
+    spin_lock(&frame_lock);
+    ASSERT(frame_of(pfn)->state == FRAME_USED && frame_of(pfn)->order == order);
+    for (uint64_t i = 0; i < UINT64_C(1) << order; i++)
+        *frame_of(pfn + i) = (struct frame){.refs = 1, .state = FRAME_USED};
+    spin_unlock(&frame_lock);
+}
+
+// Batches for the caches of single frames (fcache.c).
+unsigned frame_take_batch(paddr_t *out, unsigned n)
+{
+    unsigned got = 0;
+
+    spin_lock(&frame_lock);
+    for (; got < n; got++) {
+        uint64_t pfn = take(0);
+
+        if (pfn == 0)
+            break;
+        out[got] = paddr(pfn << PAGE_SHIFT);
+    }
+    spin_unlock(&frame_lock);
+    return got;
+}
+
+void frame_give_batch(const paddr_t *p, unsigned n)
+{
+    spin_lock(&frame_lock);
+    for (unsigned i = 0; i < n; i++)
+        give(p[i].raw >> PAGE_SHIFT, 0);
+    spin_unlock(&frame_lock);
 }
 
 void frame_adopt(paddr_t p)

@@ -35,6 +35,17 @@ paddr_t frame_alloc(unsigned order, enum frame_flags flags);
 // Every translation to the frames must be gone (R13). Context: as frame_alloc.
 void frame_free(paddr_t p, unsigned order);
 
+// One more, or one fewer, user of a single frame that frame_alloc(0, ...) or
+// frame_split made; the last one frees it. frame_refs: how many now.
+// Context: system stack. The last frame_put takes frame_lock.
+void frame_get(paddr_t p);
+void frame_put(paddr_t p);
+uint32_t frame_refs(paddr_t p);
+
+// Makes 2^order single frames of an allocated block, each with one user.
+// Context: as frame_alloc.
+void frame_split(paddr_t p, unsigned order);
+
 // Hands RAM to the allocator: pfn range first..end, not in use by anyone. The
 // frame array must be mapped there. Context: boot, one CPU.
 void frame_add(uint64_t first, uint64_t end);

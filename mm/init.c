@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "arch/fmt.h"
+#include "mm/fcache.h"
 #include "mm/frame_impl.h"
 #include "mm/mm_impl.h"
 #include "mm/pt.h"
@@ -20,7 +21,6 @@
 static struct mm_range ram[MM_MAX_RANGES + 16]; // sorted, disjoint pages
 static unsigned nram;
 static struct mm_range bump; // what is left of the piece we take frames from
-static bool frames_ready;
 
 static _Atomic uint64_t committed; // pages promised; relaxed, a counter
 static uint64_t commit_limit;      // [c] after mm_boot_done
@@ -117,9 +117,17 @@ static paddr_t bump_frame(void)
     return p;
 }
 
-static paddr_t frame_for_table(void)
+static void release_table(paddr_t p)
 {
-    return frame_alloc(0, FRAME_ZERO);
+    frame_put(p);
+}
+
+// The frames that the start-up took for good, so that frame.c knows them.
+static void adopt_bump(uint64_t from)
+{
+    for (; from < bump.start; from += PAGE_SIZE)
+        *frame_of(from >> PAGE_SHIFT) =
+            (struct frame){.refs = 1, .state = FRAME_USED};
 }
 
 static uint64_t too_little; // set when a mapping found no frame
@@ -159,7 +167,7 @@ static void map_frame_array(uint64_t first, uint64_t end)
         int level;
         pte_t *e = pt_find(a, &level);
 
-        if (e != NULL && pte_present(*e))
+        if (e != NULL && pte_present(pt_get(e)))
             continue;
         paddr_t p = bump_frame();
 
@@ -236,9 +244,10 @@ const char *mm_init(struct mm_boot *b, void (*load_root)(paddr_t root))
     if (low == NULL)
         return shortage();
     bump = (struct mm_range){low->start, min_u64(low->end, BOOT_REACH)};
+    uint64_t bump_from = bump.start;
     paddr_t root = bump_frame();
 
-    pt_init(root, bump_frame);
+    pt_init(root, bump_frame, release_table);
     for (unsigned i = 0; i < nall; i++)
         map_direct(all[i]);
     for (unsigned i = 0; i < mm_nimage; i++)
@@ -261,8 +270,10 @@ const char *mm_init(struct mm_boot *b, void (*load_root)(paddr_t root))
         return shortage();
     for (unsigned i = 0; i < nram; i++)
         frame_add(ram[i].start >> PAGE_SHIFT, ram[i].end >> PAGE_SHIFT);
-    frames_ready = true;
-    pt_set_alloc(frame_for_table);
+    adopt_bump(bump_from);
+    pt_count_boot_tables();
+    pt_set_alloc(fault_table_frame);
+    fault_init();
     commit_limit = frame_stats().total;
     scarce_below = 64 + commit_limit / 64;
     arch_hooks.fault = mm_fault;
@@ -321,6 +332,11 @@ void mm_boot_done(void)
 void mm_uncharge(uint64_t npages)
 {
     atomic_fetch_sub_explicit(&committed, npages, memory_order_relaxed);
+}
+
+uint64_t mm_free_frames(void)
+{
+    return frame_stats().free + frame_cache_stats().cached;
 }
 
 bool mm_frames_scarce(void)

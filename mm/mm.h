@@ -62,6 +62,9 @@ uint64_t mm_mapping_cost(uint64_t bytes);
 // Context: boot.
 void mm_boot_done(void);
 
+// Frames that nobody uses: free ones and those in caches. Context: any.
+uint64_t mm_free_frames(void);
+
 // True when frames are so few that nothing should be mapped in advance.
 bool mm_frames_scarce(void);
 

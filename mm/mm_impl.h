@@ -1,7 +1,30 @@
-// What the files of mm/ share about the image.
+// What the files of mm/ share among themselves.
 #pragma once
 
 #include "mm/mm.h"
+#include "mm/pt.h"
 
 extern struct mm_image_part mm_image[5]; // [c] after mm_init
 extern unsigned mm_nimage;               // [c]
+
+// Events since boot; relaxed.
+struct mm_counters {
+    _Atomic uint64_t faults, zero_fills, cow_faults, shootdowns, moves;
+};
+
+extern struct mm_counters mm_counters;
+
+// Takes the shared zero frame. Context: boot.
+void fault_init(void);
+bool mm_is_zero_frame(paddr_t p);
+
+// A cleared frame for a page table; from the reserve while a stack grows.
+paddr_t fault_table_frame(void);
+
+// The entry that shows frame p in r; cow: without the right to store.
+pte_t mm_leaf(const struct region *r, paddr_t p, bool cow);
+
+// The address in r of the page that q shows at va; 0 if r does not show it.
+uintptr_t mm_peer_address(const struct region *q, uintptr_t va,
+                          const struct region *r);
+

@@ -1,32 +1,40 @@
 // Page tables.
 //
 // Four levels, each a frame of 512 entries, seen through the direct map. Tables
-// above the leaves are made on demand and, for now, kept: the address space of
-// one program comes back to the same places.
+// are made on demand and given back when their last entry is cleared: the count
+// of entries that are not zero is kept in the table's struct frame.
 //
-// Entries are written with atomic stores, since the hardware walker of every
-// CPU reads them, and A and D are set behind our back: an entry is taken out by
-// exchange, so that no D bit is lost.
+// Entries are changed by exchange, since the hardware walker of every CPU reads
+// them and sets A and D behind our back: what was there is always looked at.
 //
-// Locks: mm_lock (region.h) protects the shape of the tables.
+// Invariants (pt_check):
+//   I1  frame(table).refs == number of its entries that are not zero
+//   I2  no table but the root has a count of zero once mm_lock is released by
+//       who cleared its last entry (boot tables excepted)
+//
+// Locks: mm_lock (region.h) protects the shape of the tables and every entry of
+// the software; the hardware sets A and D at any time.
 
 #include "mm/pt.h"
 
 #include <errno.h>
 #include <stdatomic.h>
 
-#include "mm/frame.h"
+#include "mm/frame_impl.h"
 
 uint64_t pt_valid_bits = ~UINT64_C(0);
 int pt_max_level = 2;
 
 static pte_t *root;
 static paddr_t (*alloc_table)(void);
+static void (*release_table)(paddr_t p);
+static uint64_t ntables; // [mm_lock]
 
-void pt_init(paddr_t r, paddr_t (*alloc)(void))
+void pt_init(paddr_t r, paddr_t (*alloc)(void), void (*release)(paddr_t))
 {
     root = arch_direct(r);
     alloc_table = alloc;
+    release_table = release;
 }
 
 void pt_set_alloc(paddr_t (*alloc)(void))
@@ -34,20 +42,72 @@ void pt_set_alloc(paddr_t (*alloc)(void))
     alloc_table = alloc;
 }
 
-static pte_t load(const pte_t *e)
+uint64_t pt_tables(void)
 {
-    return atomic_load_explicit((const _Atomic pte_t *)e, memory_order_relaxed);
+    return ntables;
 }
 
-static void store(pte_t *e, pte_t v)
+pte_t pt_get(const pte_t *e)
+{
+    return atomic_load_explicit((const _Atomic pte_t *)e,
+                                memory_order_relaxed);
+}
+
+static paddr_t table_frame(const pte_t *e)
+{
+    return paddr(align_down(arch_direct_to_paddr(e).raw, PAGE_SIZE));
+}
+
+// The count of entries; while the boot builds the first tables there is no
+// frame array yet, and pt_count_boot_tables sets it afterwards.
+static bool counting;
+
+static void count(const pte_t *e, pte_t old, pte_t new)
+{
+    int change = (new != 0) - (old != 0);
+
+    if (change != 0 && counting)
+        frame_of(table_frame(e).raw >> PAGE_SHIFT)->refs += (uint32_t)change;
+}
+
+pte_t pt_set(pte_t *e, pte_t to)
 {
     // Release: the frame's contents are there before a walker can reach it.
-    atomic_store_explicit((_Atomic pte_t *)e, v, memory_order_release);
+    pte_t old = atomic_exchange_explicit((_Atomic pte_t *)e, to,
+                                         memory_order_acq_rel);
+
+    count(e, old, to);
+    return old;
+}
+
+bool pt_try_set(pte_t *e, pte_t from, pte_t to)
+{
+    pte_t expect = from;
+
+    if (!atomic_compare_exchange_strong_explicit(
+            (_Atomic pte_t *)e, &expect, to, memory_order_acq_rel,
+            memory_order_relaxed))
+        return false;
+    count(e, from, to);
+    return true;
 }
 
 static pte_t *table_of(pte_t e)
 {
     return arch_direct(pte_paddr(e));
+}
+
+static pte_t *new_table(pte_t *e)
+{
+    paddr_t p = alloc_table();
+
+    if (p.raw == 0)
+        return NULL;
+    if (counting)
+        frame_of(p.raw >> PAGE_SHIFT)->refs = 0;
+    ntables++;
+    pt_set(e, pte_make_table(p));
+    return arch_direct(p);
 }
 
 // The entry for va at `level`, making tables on the way. NULL: no frame.
@@ -57,18 +117,24 @@ static pte_t *walk_make(uintptr_t va, int level)
 
     for (int l = PT_LEVELS; l > level; l--) {
         pte_t *e = &t[pte_index(va, l)];
+        pte_t v = pt_get(e);
 
-        if (!pte_present(load(e))) {
-            paddr_t p = alloc_table();
-
-            if (p.raw == 0)
-                return NULL;
-            store(e, pte_make_table(p));
-        }
-        ASSERT(!pte_is_leaf(load(e), l));
-        t = table_of(load(e));
+        ASSERT(!pte_present(v) || !pte_is_leaf(v, l));
+        t = pte_present(v) ? table_of(v) : new_table(e);
+        if (t == NULL)
+            return NULL;
     }
     return &t[pte_index(va, level)];
+}
+
+pte_t *pt_make(uintptr_t va)
+{
+    return walk_make(va, 1);
+}
+
+bool pt_make_parent(uintptr_t va)
+{
+    return walk_make(va, 2) != NULL;
 }
 
 static int best_level(uintptr_t va, uint64_t pa, uint64_t size, int max)
@@ -90,10 +156,10 @@ int pt_map(uintptr_t va, paddr_t pa, uint64_t size, unsigned prot,
 
         if (e == NULL)
             return -ENOMEM;
-        ASSERT(!pte_present(load(e)));
         pte_t leaf = pte_make_leaf(pa, prot, l) & pt_valid_bits;
 
-        store(e, leaf);
+        ASSERT(pt_get(e) == 0);
+        pt_set(e, leaf);
         arch_pte_installed(va, leaf, l);
         va += pte_span(l);
         pa.raw += pte_span(l);
@@ -108,61 +174,143 @@ pte_t *pt_find(uintptr_t va, int *level)
 
     for (int l = PT_LEVELS;; l--) {
         pte_t *e = &t[pte_index(va, l)];
+        pte_t v = pt_get(e);
 
-        if (pte_is_leaf(load(e), l)) {
+        if (pte_is_leaf(v, l)) {
             *level = l;
             return e;
         }
-        if (!pte_present(load(e)))
+        if (!pte_present(v))
             return NULL;
-        t = table_of(load(e));
+        t = table_of(v);
     }
 }
 
-enum { UNMAP_BATCH = 32 };
-
-static void drop_batch(uintptr_t va, size_t npages, paddr_t *frames, unsigned n,
-                       void (*drop)(paddr_t p))
+int pt_split(uintptr_t va)
 {
-    if (n == 0)
-        return;
-    arch_tlb_shootdown(va, npages);
-    for (unsigned i = 0; i < n; i++)
-        drop(frames[i]);
+    int level;
+    pte_t *e = pt_find(va, &level);
+    pte_t v = e != NULL ? pt_get(e) : 0;
+
+    ASSERT(e != NULL && level > 1 && pte_present(v));
+    paddr_t table = alloc_table();
+
+    if (table.raw == 0)
+        return -ENOMEM;
+    pte_t *t = arch_direct(table);
+    uint64_t step = pte_span(level - 1);
+    uint64_t pa = v & PTE_ADDR_MASK & ~(pte_span(level) - 1);
+
+    ntables++;
+    if (counting)
+        frame_of(table.raw >> PAGE_SHIFT)->refs = PT_ENTRIES;
+    // A store between reading v and the exchange sets D in the large entry; it
+    // is then handed to all small ones.
+    for (unsigned i = 0; i < PT_ENTRIES; i++) {
+        pte_t small = (v & ~PTE_ADDR_MASK) | (pa + i * step);
+
+        t[i] = level - 1 == 1 ? small & ~PTE_LARGE : small;
+    }
+    v = pt_set(e, pte_make_table(table));
+    for (unsigned i = 0; (v & PTE_DIRTY) && i < PT_ENTRIES; i++)
+        atomic_fetch_or_explicit((_Atomic pte_t *)&t[i], PTE_DIRTY,
+                                 memory_order_relaxed);
+    return 0;
 }
 
-void pt_unmap(uintptr_t va, size_t npages, void (*drop)(paddr_t p))
+static pte_t *entry_at_2mib(uintptr_t va)
 {
-    paddr_t frames[UNMAP_BATCH];
-    uintptr_t first = va, end = va + npages * PAGE_SIZE;
-    unsigned n = 0;
+    pte_t *t = root;
 
-    while (va < end) {
-        int level;
-        pte_t *e = pt_find(va, &level);
+    for (int l = PT_LEVELS; l > 2; l--) {
+        pte_t v = pt_get(&t[pte_index(va, l)]);
 
-        if (e == NULL) {
-            va = align_down(va, pte_span(2)) + pte_span(2);
+        if (!pte_present(v) || pte_is_leaf(v, l))
+            return NULL;
+        t = table_of(v);
+    }
+    return &t[pte_index(va, 2)];
+}
+
+bool pt_relink(uintptr_t va, uintptr_t to)
+{
+    pte_t *from = entry_at_2mib(va);
+
+    if (from == NULL || pt_get(from) == 0)
+        return false;
+    pte_t *dest = walk_make(to, 2);
+
+    ASSERT(dest != NULL); // the caller made it
+    ASSERT(pt_get(dest) == 0);
+    pt_set(dest, pt_set(from, 0));
+    return true;
+}
+
+void pt_promote(uintptr_t va, pte_t leaf, struct pt_garbage *g)
+{
+    pte_t *e = entry_at_2mib(va);
+
+    ASSERT(e != NULL && g->n < ARRAY_LEN(g->tables));
+    g->tables[g->n++] = pte_paddr(pt_set(e, leaf));
+    ntables--;
+}
+
+// ---- giving tables back ----
+
+static void prune_table(pte_t *t, int level, uintptr_t base, uintptr_t va,
+                        uintptr_t end, struct pt_garbage *g)
+{
+    uint64_t span = pte_span(level);
+    uintptr_t from = va > base ? va : base;
+
+    for (uintptr_t at = align_down(from, span);
+         at < end && at - base < span * PT_ENTRIES; at += span) {
+        pte_t *e = &t[pte_index(at, level)];
+        pte_t v = pt_get(e);
+
+        if (g->n == ARRAY_LEN(g->tables))
+            return;
+        if (!pte_present(v) || pte_is_leaf(v, level))
             continue;
-        }
-        ASSERT(level == 1 || !pte_present(load(e)));
-        pte_t old = atomic_exchange_explicit((_Atomic pte_t *)e, 0,
-                                             memory_order_relaxed);
-
-        va += PAGE_SIZE;
-        if (!pte_present(old))
-            continue;
-        frames[n++] = pte_paddr(old);
-        if (n == UNMAP_BATCH) {
-            drop_batch(first, (va - first) / PAGE_SIZE, frames, n, drop);
-            n = 0;
-            first = va;
+        if (level > 2)
+            prune_table(table_of(v), level - 1, at, va, end, g);
+        if (g->n < ARRAY_LEN(g->tables) &&
+            frame_of(pte_paddr(v).raw >> PAGE_SHIFT)->refs == 0) {
+            pt_set(e, 0);
+            ntables--;
+            g->tables[g->n++] = pte_paddr(v);
         }
     }
-    drop_batch(first, (end - first) / PAGE_SIZE, frames, n, drop);
 }
+
+void pt_prune(uintptr_t va, uintptr_t end, struct pt_garbage *g)
+{
+    uint64_t top = pte_span(PT_LEVELS);
+
+    // Top-level slots are kept: a few frames, and the next mapping wants them.
+    for (uintptr_t at = align_down(va, top); at < end; at += top) {
+        pte_t v = pt_get(&root[pte_index(at, PT_LEVELS)]);
+
+        if (pte_present(v))
+            prune_table(table_of(v), PT_LEVELS - 1, at, va, end, g);
+        if (at + top < at)
+            break;
+    }
+}
+
+void pt_free_garbage(struct pt_garbage *g)
+{
+    for (unsigned i = 0; i < g->n; i++) {
+        frame_of(g->tables[i].raw >> PAGE_SHIFT)->refs = 1;
+        release_table(g->tables[i]);
+    }
+    g->n = 0;
+}
+
+// ---- walks ----
 
 struct visitor {
+    uintptr_t start, last;
     void (*visit)(uintptr_t va, pte_t e, int level, void *arg);
     void *arg;
 };
@@ -171,13 +319,14 @@ static void walk_table(const pte_t *t, int level, uintptr_t base,
                        const struct visitor *v)
 {
     for (unsigned i = 0; i < PT_ENTRIES; i++) {
-        pte_t e = load(&t[i]);
+        pte_t e = pt_get(&t[i]);
         uintptr_t va = base + i * pte_span(level);
 
-        if (!pte_present(e))
-            continue;
         if (level == PT_LEVELS && i >= PT_ENTRIES / 2)
             va |= UINT64_C(0xffff) << 48;
+        if (!pte_present(e) || va > v->last ||
+            va + (pte_span(level) - 1) < v->start)
+            continue;
         if (pte_is_leaf(e, level))
             v->visit(va, e, level, v->arg);
         else
@@ -185,12 +334,50 @@ static void walk_table(const pte_t *t, int level, uintptr_t base,
     }
 }
 
-void pt_walk(void (*visit)(uintptr_t va, pte_t e, int level, void *arg),
+void pt_walk(uintptr_t start, uintptr_t end,
+             void (*visit)(uintptr_t va, pte_t e, int level, void *arg),
              void *arg)
 {
-    struct visitor v = {visit, arg};
+    struct visitor v = {start, end - 1, visit, arg};
 
     walk_table(root, PT_LEVELS, 0, &v);
+}
+
+static uint64_t recount(const pte_t *t, int level, bool fix)
+{
+    uint64_t tables = 0;
+    uint32_t used = 0;
+
+    for (unsigned i = 0; i < PT_ENTRIES; i++) {
+        pte_t e = pt_get(&t[i]);
+
+        used += e != 0;
+        if (pte_present(e) && !pte_is_leaf(e, level))
+            tables += 1 + recount(table_of(e), level - 1, fix);
+    }
+    struct frame *f = frame_of(table_frame(t).raw >> PAGE_SHIFT);
+
+    if (fix)
+        f->refs = used;
+    else if (t != root && f->refs != used)
+        panic("pt: table 0x%lx of level %d counts %u entries, has %u",
+              (unsigned long)table_frame(t).raw, level, f->refs, used);
+    return tables;
+}
+
+void pt_count_boot_tables(void)
+{
+    ntables = recount(root, PT_LEVELS, true);
+    counting = true;
+}
+
+void pt_check(void)
+{
+    uint64_t n = recount(root, PT_LEVELS, false);
+
+    if (n != ntables)
+        panic("pt: %lu tables counted, %lu found", (unsigned long)ntables,
+              (unsigned long)n);
 }
 
 static void free_tables(pte_t e, int level)
@@ -198,17 +385,18 @@ static void free_tables(pte_t e, int level)
     pte_t *t = table_of(e);
 
     for (unsigned i = 0; level > 1 && i < PT_ENTRIES; i++) {
-        if (pte_present(load(&t[i])) && !pte_is_leaf(load(&t[i]), level))
-            free_tables(load(&t[i]), level - 1);
+        if (pte_present(pt_get(&t[i])) && !pte_is_leaf(pt_get(&t[i]), level))
+            free_tables(pt_get(&t[i]), level - 1);
     }
-    frame_free(pte_paddr(e), 0);
+    ntables--;
+    frame_of(pte_paddr(e).raw >> PAGE_SHIFT)->refs = 1;
+    release_table(pte_paddr(e));
 }
 
 void pt_drop_top(unsigned slot)
 {
-    pte_t e = load(&root[slot]);
+    pte_t e = pt_set(&root[slot], 0);
 
-    store(&root[slot], 0);
     arch_tlb_shootdown(0, 0);
     if (pte_present(e))
         free_tables(e, PT_LEVELS - 1);

@@ -1,12 +1,17 @@
-// Regions and page faults.
+// The tree of regions, their rings, and their descriptors.
 //
 // The tree is a treap ordered by start address: the priorities are a hash of
 // the address, so the shape is that of a random tree whatever the order of
-// insertion, and needs no rebalancing code. A fault is one look-up and one
-// indirect call.
+// insertion, and needs no rebalancing code.
 //
-// Invariants: regions don't overlap; every page mapped inside a region belongs
-// to it and is given back by its removal.
+// Aliases: regions that show the same memory form a ring, and there is no
+// original among them. Which frame a page of that memory has is known by the
+// page-table entries of the members: who faults looks at the others first. So
+// an alias costs nothing until it is touched, and any member may go.
+//
+// Invariants (region_check):
+//   I1  regions are disjoint and ordered; start < end, multiples of 4 KiB
+//   I2  the peers of a region form a ring that comes back to it
 //
 // Source: Seidel & Aragon, "Randomized search trees", 1996.
 
@@ -14,15 +19,14 @@
 
 #include <errno.h>
 
-#include "mm/frame.h"
-#include "mm/mm.h"
-#include "mm/pt.h"
-
-enum { FAULT_AROUND_MAX = 16 }; // pages: 64 KiB, the bound of R4
+#include "mm/dirty.h"
+#include "mm/fcache.h"
+#include "mm/mm_impl.h"
+#include "mm/vm.h"
 
 struct spinlock mm_lock;
-static struct region *tree;
-static uint8_t last_fault[ARCH_MAX_CPUS]; // [own CPU] enum fault_result
+static struct region *tree;        // [mm_lock]
+static struct region *free_regions; // [mm_lock] descriptors, by left
 
 static uint32_t hash(uintptr_t x)
 {
@@ -38,8 +42,7 @@ struct region *region_find(uintptr_t va)
     return r;
 }
 
-// The lowest region that ends above va.
-static struct region *first_above(uintptr_t va)
+struct region *region_first_above(uintptr_t va)
 {
     struct region *best = NULL;
 
@@ -95,23 +98,18 @@ static struct region *merge(struct region *lo, struct region *hi)
     return hi;
 }
 
-static int insert(struct region *r)
+static void link_node(struct region *r)
 {
-    struct region *next = first_above(r->start);
     struct region **at = &tree;
 
-    ASSERT((r->start | r->end) % PAGE_SIZE == 0 && r->start <= r->end);
-    if (next != NULL && next->start < r->end)
-        return -EEXIST;
     r->priority = hash(r->start);
     while (*at != NULL && (*at)->priority > r->priority)
         at = r->start < (*at)->start ? &(*at)->left : &(*at)->right;
     split(*at, r->start, &r->left, &r->right);
     *at = r;
-    return 0;
 }
 
-static void erase(struct region *r)
+static void unlink_node(struct region *r)
 {
     struct region **at = &tree;
 
@@ -122,12 +120,151 @@ static void erase(struct region *r)
     *at = merge(r->left, r->right);
 }
 
-static void free_page(paddr_t p)
+int region_insert(struct region *r)
 {
-    frame_free(p, 0);
+    struct region *next = region_first_above(r->start);
+
+    ASSERT((r->start | r->end) % PAGE_SIZE == 0 && r->start <= r->end);
+    if (next != NULL && next->start < r->end)
+        return -EEXIST;
+    if (r->peer == NULL)
+        r->peer = r;
+    link_node(r);
+    return 0;
 }
 
-// ---- calls, each run on the system stack (R5) ----
+void region_rekey(struct region *r, uintptr_t start, uintptr_t end)
+{
+    unlink_node(r);
+    r->start = start;
+    r->end = end;
+    link_node(r);
+}
+
+// The member of the ring whose peer r is.
+static struct region *before(struct region *r)
+{
+    struct region *p = r;
+
+    while (p->peer != r)
+        p = p->peer;
+    return p;
+}
+
+void region_erase(struct region *r)
+{
+    unlink_node(r);
+    before(r)->peer = r->peer;
+    r->peer = r;
+}
+
+void region_join(struct region *fresh, struct region *r, uintptr_t at)
+{
+    fresh->object_page = r->object_page + (at - r->start) / PAGE_SIZE;
+    fresh->frozen = r->frozen;
+    fresh->peer = r->peer;
+    r->peer = fresh;
+}
+
+struct region *region_cut(struct region *r, uintptr_t va)
+{
+    struct region *hi = region_new();
+
+    ASSERT(va > r->start && va < r->end && va % PAGE_SIZE == 0);
+    if (hi == NULL || !dirty_cut(r, hi, va)) {
+        if (hi != NULL)
+            region_free(hi);
+        return NULL;
+    }
+    struct dirty_log *logs = hi->logs;
+
+    *hi = *r;
+    hi->logs = logs;
+    hi->pooled = true;
+    hi->start = va;
+    hi->window = 0;
+    r->end = va;
+    // Rings are by page of the memory, so both halves stay in the one ring; who
+    // was alone stays alone.
+    hi->object_page = r->object_page + (va - r->start) / PAGE_SIZE;
+    hi->peer = r->peer == r ? hi : r->peer;
+    if (r->peer != r)
+        r->peer = hi;
+    link_node(hi);
+    return hi;
+}
+
+struct region *region_new(void)
+{
+    if (free_regions == NULL) {
+        paddr_t p = frame_cache_take(FRAME_ZERO);
+
+        if (p.raw == 0)
+            return NULL;
+        struct region *all = arch_direct(p);
+
+        for (size_t i = 0; i < PAGE_SIZE / sizeof *all; i++) {
+            all[i].left = free_regions;
+            free_regions = &all[i];
+        }
+    }
+    struct region *r = free_regions;
+
+    free_regions = r->left;
+    *r = (struct region){.ops = &region_anon_ops, .pooled = true};
+    return r;
+}
+
+void region_free(struct region *r)
+{
+    dirty_forget(r);
+    if (!r->pooled)
+        return;
+    r->left = free_regions;
+    free_regions = r;
+}
+
+static void each(struct region *t, void (*visit)(struct region *r, void *arg),
+                 void *arg)
+{
+    if (t == NULL)
+        return;
+    each(t->left, visit, arg);
+    visit(t, arg);
+    each(t->right, visit, arg);
+}
+
+void region_each(void (*visit)(struct region *r, void *arg), void *arg)
+{
+    each(tree, visit, arg);
+}
+
+static void check_one(struct region *r, void *arg)
+{
+    uintptr_t *last = arg;
+    struct region *p = r;
+    unsigned n = 0;
+
+    if (r->start < *last || r->start > r->end ||
+        (r->start | r->end) % PAGE_SIZE != 0)
+        panic("region: %s 0x%lx..0x%lx overlaps or is out of order", r->name,
+              (unsigned long)r->start, (unsigned long)r->end);
+    do {
+        p = p->peer;
+        if (p == NULL || ++n > 100000)
+            panic("region: the ring of %s is broken", r->name);
+    } while (p != r);
+    *last = r->end;
+}
+
+void region_check(void)
+{
+    uintptr_t last = 0;
+
+    region_each(check_one, &last);
+}
+
+// ---- for the layers above: on the system stack (R5) ----
 
 struct call {
     struct region *r;
@@ -140,7 +277,7 @@ static void add_call(void *arg)
     struct call *c = arg;
 
     spin_lock(&mm_lock);
-    c->result = insert(c->r);
+    c->result = region_insert(c->r);
     spin_unlock(&mm_lock);
 }
 
@@ -155,13 +292,15 @@ int region_add(struct region *r)
 static void remove_call(void *arg)
 {
     struct region *r = ((struct call *)arg)->r;
+    uintptr_t start = r->start, end = r->end;
 
+    // Nobody finds it any more, so no fault maps into it while it is emptied,
+    // and mm_lock is free while the shootdown waits (R13).
     spin_lock(&mm_lock);
-    erase(r);
+    region_erase(r);
+    dirty_forget(r);
     spin_unlock(&mm_lock);
-    // Nobody finds it any more, so no fault maps into it while we unmap; and
-    // mm_lock is free while the shootdown waits (R13).
-    pt_unmap(r->start, (r->end - r->start) / PAGE_SIZE, free_page);
+    vm_drop_range(start, end);
 }
 
 void region_remove(struct region *r)
@@ -178,7 +317,7 @@ static void resize_call(void *arg)
     uintptr_t old = r->end;
 
     spin_lock(&mm_lock);
-    struct region *next = c->end > old ? first_above(old) : NULL;
+    struct region *next = c->end > old ? region_first_above(old) : NULL;
 
     if (next != NULL && next->start < c->end)
         c->result = -EEXIST;
@@ -186,7 +325,7 @@ static void resize_call(void *arg)
         r->end = c->end;
     spin_unlock(&mm_lock);
     if (c->end < old)
-        pt_unmap(c->end, (old - c->end) / PAGE_SIZE, free_page);
+        vm_drop_range(c->end, old);
 }
 
 int region_resize(struct region *r, uintptr_t end)
@@ -196,102 +335,4 @@ int region_resize(struct region *r, uintptr_t end)
     ASSERT(end >= r->start && end % PAGE_SIZE == 0);
     arch_on_system_stack(resize_call, &c);
     return c.result;
-}
-
-// ---- faults ----
-
-bool region_map_page(uintptr_t va, unsigned prot)
-{
-    int level;
-    pte_t *e = pt_find(va, &level);
-
-    if (e != NULL && pte_present(*e))
-        return true;
-    paddr_t p = frame_alloc(0, FRAME_ZERO);
-
-    if (p.raw == 0)
-        return false;
-    if (pt_map(va, p, PAGE_SIZE, prot, 1) != 0) {
-        frame_free(p, 0);
-        return false;
-    }
-    return true;
-}
-
-// Demand-zero: maps 1, 2, 4 … 16 pages while the accesses go on in order.
-static enum fault_result anon_fault(struct region *r, uintptr_t va,
-                                    unsigned access, uintptr_t rsp)
-{
-    uintptr_t page = align_down(va, PAGE_SIZE);
-
-    (void)rsp;
-    if ((r->prot & access) != access)
-        return FAULT_DENIED;
-    if (page == r->next_fault && r->window < FAULT_AROUND_MAX)
-        r->window *= 2;
-    else if (page != r->next_fault)
-        r->window = 1;
-    if (!region_map_page(page, r->prot))
-        return FAULT_OOM;
-    for (uint32_t i = 1; i < r->window; i++) {
-        uintptr_t more = page + i * (uintptr_t)PAGE_SIZE;
-
-        // Only what is certain to be affordable is mapped in advance.
-        if (more >= r->end || mm_frames_scarce() ||
-            !region_map_page(more, r->prot))
-            break;
-    }
-    r->next_fault = page + r->window * (uintptr_t)PAGE_SIZE;
-    return FAULT_SERVED;
-}
-
-static const char *anon_describe(struct region *r, uintptr_t va, char *buf,
-                                 size_t size)
-{
-    (void)va, (void)size;
-    (void)buf;
-    return r->name;
-}
-
-const struct region_ops region_anon_ops = {anon_fault, anon_describe};
-
-static bool already_allowed(uintptr_t va, unsigned access)
-{
-    int level;
-    pte_t *e = pt_find(va, &level);
-
-    return e != NULL && pte_present(*e) && (pte_prot(*e) & access) == access;
-}
-
-static enum fault_result serve(uintptr_t va, unsigned access, uintptr_t rsp)
-{
-    if (!va_is_canonical(va))
-        return FAULT_WILD;
-    struct region *r = region_find(va);
-
-    // Another CPU may have served it since; a stale translation is dropped by
-    // the fault itself. Outside regions nothing is ever mapped lazily.
-    if (r == NULL)
-        return FAULT_WILD;
-    if (already_allowed(va, access))
-        return FAULT_SERVED;
-    return r->ops->fault(r, va, access, rsp);
-}
-
-bool mm_fault(uintptr_t va, unsigned access, uintptr_t rsp)
-{
-    // A CPU that holds the lock and faults has broken R5.
-    if (spin_held(&mm_lock))
-        return false;
-    spin_lock(&mm_lock);
-    enum fault_result f = serve(va, access, rsp);
-
-    last_fault[arch_cpu_id()] = (uint8_t)f;
-    spin_unlock(&mm_lock);
-    return f == FAULT_SERVED;
-}
-
-enum fault_result mm_last_fault(void)
-{
-    return last_fault[arch_cpu_id()];
 }

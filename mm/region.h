@@ -12,60 +12,116 @@ enum fault_result {
     FAULT_OOM,    // no frame left
 };
 
+enum region_flags {
+    REGION_FIXED = 1,    // the runtime's: programs can't change it
+    REGION_SPARSE = 2,   // reads map the shared zero frame (R12: never stacks)
+    REGION_UNCHARGED = 4, // nothing is promised: a touch may end in OOM (R14)
+    REGION_DEVICE = 8,   // frames are not ours: never counted or freed
+    REGION_RESERVED = 16, // only addresses: charged when it gets rights
+};
+
 struct region;
+struct dirty_log;
 
 struct region_ops {
     // Serves a fault at va (access: one prot bit) of code whose stack pointer
     // is rsp. mm_lock held, system stack, interrupts off: nailed memory only,
-    // at most 64 KiB of zeroing (R4).
+    // at most 64 KiB of zeroing or copying (R4). May release mm_lock while it
+    // waits for a shootdown; holds it again when it returns.
     enum fault_result (*fault)(struct region *r, uintptr_t va, unsigned access,
                                uintptr_t rsp);
-    // Says in a few words what va is; for reports. Returns buf.
+    // Says in a few words what va is; for reports. Returns buf or a constant.
     const char *(*describe)(struct region *r, uintptr_t va, char *buf,
                             size_t size);
 };
 
-// The owner allocates it and fills in the first group; it must outlive the
-// region's place in the tree.
+// All fields: mm_lock, unless [c] constant while in the tree.
 struct region {
-    uintptr_t start, end; // multiples of 4 KiB
-    const struct region_ops *ops;
-    const char *name;
-    unsigned prot;
+    uintptr_t start, end;         // multiples of 4 KiB
+    const struct region_ops *ops; // [c]
+    const char *name;             // [c] not copied
+    unsigned prot;                // PROT_R | PROT_W | PROT_X, or none
+    unsigned flags;               // enum region_flags
 
-    struct region *left, *right; // [mm_lock]
-    uint32_t priority;           // [mm_lock]
-    uintptr_t next_fault;        // [mm_lock] where fault-around expects more
-    uint32_t window;             // [mm_lock] pages mapped by the last fault
+    // Regions that show the same memory (aliases) form a ring; page i of the
+    // memory lies at start + (i - object_page) pages in each.
+    struct region *peer; // the next of the ring, itself if it is alone
+    uint64_t object_page;
+    unsigned frozen; // a clone is being made: stores wait
+
+    uintptr_t next_fault; // where fault-around expects more
+    uint32_t window;      // pages mapped by the last fault
+    struct dirty_log *logs; // clients that watch it (dirty.h)
+
+    struct region *left, *right;
+    uint32_t priority;
+    bool pooled; // from region_new
 };
 
 extern const struct region_ops region_anon_ops; // demand-zero memory
 
-// Protects the tree of regions, the page tables' shape and the stacks' slots.
-// Outside frame_lock. Taken on the system stack only (R5).
+// Protects the tree of regions, the page tables and the stacks' slots. Outside
+// frame_lock. Taken on the system stack only (R5).
 extern struct spinlock mm_lock;
 
-// Puts r into the tree. Returns 0, or -EEXIST if it overlaps another region.
-// Context: any but interrupt; may not be called with mm_lock held.
+// ---- the tree: mm_lock held unless it says otherwise ----
+
+// The region that holds va, or NULL. Context: also reports.
+struct region *region_find(uintptr_t va);
+
+// The lowest region that ends above va, or NULL.
+struct region *region_first_above(uintptr_t va);
+
+// The highest region that ends at or below va, or NULL. Context: also reports.
+struct region *region_below(uintptr_t va);
+
+// Puts r into the tree, alone in its ring. Returns 0 or -EEXIST.
+MUST_USE int region_insert(struct region *r);
+
+// Takes r out of the tree and of its ring. What it maps stays mapped.
+void region_erase(struct region *r);
+
+// Gives r, which is in the tree, another range, which is free.
+void region_rekey(struct region *r, uintptr_t start, uintptr_t end);
+
+// Cuts r in two at va, which lies inside it. Returns the upper part, or NULL
+// when there is no memory for it. Rings and logs are cut as well.
+MUST_USE struct region *region_cut(struct region *r, uintptr_t va);
+
+// Makes fresh (not in the tree) a member of r's ring, showing page for page
+// what r shows from `at`.
+void region_join(struct region *fresh, struct region *r, uintptr_t at);
+
+// A descriptor in nailed memory, all zero but for ops; and back.
+// Context: mm_lock held. NULL when there is no frame.
+MUST_USE struct region *region_new(void);
+void region_free(struct region *r);
+
+// Calls visit for every region in address order. Context: mm_lock held.
+void region_each(void (*visit)(struct region *r, void *arg), void *arg);
+
+// Panics if regions overlap, are out of order, or a ring is broken.
+void region_check(void);
+
+// ---- for the layers above ----
+
+// Puts a region of their own into the tree. Returns 0, or -EEXIST if it
+// overlaps another. Context: any but interrupt; not with mm_lock held.
 MUST_USE int region_add(struct region *r);
 
-// Takes r out and gives back every frame mapped in it.
-// Context: as region_add. Waits for a shootdown.
+// Takes it out and gives back every frame mapped in it. Waits for a shootdown.
+// Context: as region_add.
 void region_remove(struct region *r);
 
-// Changes the end of r; memory beyond a lower end is given back. Returns 0 or
+// Changes its end; memory beyond a lower end is given back. Returns 0 or
 // -EEXIST if the new range would overlap. Context: as region_add.
 MUST_USE int region_resize(struct region *r, uintptr_t end);
 
-// The region that holds va, or NULL. Context: mm_lock held, or a report.
-struct region *region_find(uintptr_t va);
-
-// The highest region that ends at or below va, or NULL. Context: a report.
-struct region *region_below(uintptr_t va);
+// ---- faults ----
 
 // Maps a fresh zeroed page at va unless one is there. Returns false when there
-// is no frame. Context: mm_lock held.
-bool region_map_page(uintptr_t va, unsigned prot);
+// is no frame. for_stack: may use this CPU's reserve. Context: mm_lock held.
+bool region_map_page(uintptr_t va, unsigned prot, bool for_stack);
 
 // Serves a page fault; registered as arch_hooks.fault by mm_init.
 bool mm_fault(uintptr_t va, unsigned access, uintptr_t rsp);

@@ -72,6 +72,7 @@ static struct region brk_region = {
     .ops = &region_anon_ops,
     .name = "the heap of malloc",
     .prot = PROT_R | PROT_W,
+    .flags = REGION_FIXED,
 };
 
 // Called under malloc's lock.

@@ -20,7 +20,7 @@
 
 #include "arch/fmt.h"
 #include "mm/mm.h"
-#include "mm/pt.h"
+#include "mm/vm.h"
 
 enum {
     GROW_MAX = 16,        // pages: 64 KiB (R4)
@@ -40,6 +40,7 @@ static const struct region_ops stack_ops = {stack_fault, stack_describe};
 static struct region stack_area = {
     .ops = &stack_ops,
     .name = "stacks",
+    .flags = REGION_FIXED,
 };
 
 void stack_init(void)
@@ -85,7 +86,7 @@ static bool map_page(uintptr_t page)
 {
     bool fresh = !mm_readable(page, 1);
 
-    if (!region_map_page(page, PROT_R | PROT_W))
+    if (!region_map_page(page, PROT_R | PROT_W, true))
         return false;
     if (fresh)
         mm_charge_stack(1);
@@ -154,7 +155,8 @@ static bool map_descriptor(size_t slot)
     uintptr_t last = (uintptr_t)(g_of_slot(slot) + 1) - 1;
 
     for (; first <= last; first += PAGE_SIZE) {
-        if (!region_map_page(first, PROT_R | PROT_W | PROT_GLOBAL))
+        if (!region_map_page(first, PROT_R | PROT_W | PROT_GLOBAL,
+                             false))
             return false;
     }
     return true;
@@ -213,12 +215,6 @@ struct g *stack_alloc(size_t reserve)
     return c.g;
 }
 
-static void drop_page(paddr_t p)
-{
-    frame_free(p, 0);
-    mm_uncharge(1);
-}
-
 void stack_free(struct g *g)
 {
     uintptr_t base = slot_base(g_slot(g)), warm = stack_top(g) - PAGE_SIZE;
@@ -227,7 +223,7 @@ void stack_free(struct g *g)
     spin_lock(&mm_lock);
     g->state = G_FREE;
     spin_unlock(&mm_lock);
-    pt_unmap(g->low, (warm - g->low) / PAGE_SIZE, drop_page);
+    mm_uncharge(vm_drop_range(g->low, warm));
     (void)base;
     spin_lock(&mm_lock);
     g->next = free_slots;

@@ -1,0 +1,401 @@
+// See dirty.h.
+//
+// A harvest looks at every entry of a region's pages, its ring's too (a store
+// through an alias dirties the alias's entry): where D is set it is cleared, by
+// compare-and-exchange so that an entry changed meanwhile is looked at again,
+// and the page is noted for every watcher. Then the translations are shot down,
+// since a CPU that has cached D set stores without setting it again [seen].
+// Only after that may the client read the pages: a store that it misses sets D
+// for the next harvest.
+//
+// Locks: mm_lock protects logs and bitmaps.
+
+#include "mm/dirty.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "mm/frame.h"
+#include "mm/mm.h"
+#include "mm/mm_impl.h"
+#include "mm/pt.h"
+
+struct dirty_log {
+    struct dirty_log *next; // of the region
+    int client;
+    unsigned order;  // of the frames that hold this struct and the bitmap
+    uint64_t npages; // bits
+    uint64_t bits[]; // bit i: page i of the region
+};
+
+static uint32_t clients; // [mm_lock] bit set: in use
+
+static struct dirty_log *new_log(int client, uint64_t npages)
+{
+    size_t bytes = sizeof(struct dirty_log) + (npages + 63) / 64 * 8;
+    unsigned order = 0;
+
+    while ((size_t)PAGE_SIZE << order < bytes)
+        order++;
+    paddr_t p = order <= FRAME_MAX_ORDER ? frame_alloc(order, FRAME_ZERO)
+                                         : paddr(0);
+
+    if (p.raw == 0)
+        return NULL;
+    struct dirty_log *l = arch_direct(p);
+
+    l->client = client;
+    l->order = order;
+    l->npages = npages;
+    return l;
+}
+
+static void free_log(struct dirty_log *l)
+{
+    frame_free(arch_direct_to_paddr(l), l->order);
+}
+
+static struct dirty_log *log_of(const struct region *r, int client)
+{
+    struct dirty_log *l = r->logs;
+
+    while (l != NULL && l->client != client)
+        l = l->next;
+    return l;
+}
+
+void dirty_note(struct region *r, uintptr_t va)
+{
+    uint64_t page = (va - r->start) / PAGE_SIZE;
+
+    for (struct dirty_log *l = r->logs; l != NULL; l = l->next) {
+        if (page < l->npages)
+            l->bits[page / 64] |= UINT64_C(1) << page % 64;
+    }
+}
+
+// Notes the page for the watchers of every member of the ring.
+static void note_ring(struct region *r, uintptr_t va)
+{
+    struct region *p = r;
+
+    do {
+        uintptr_t at = mm_peer_address(r, va, p);
+
+        if (at != 0)
+            dirty_note(p, at);
+        p = p->peer;
+    } while (p != r);
+}
+
+// Clears D of one entry; true if it was set.
+static bool clear_dirty(pte_t *e)
+{
+    for (;;) {
+        pte_t v = pt_get(e);
+
+        if (!pt_has_frame(v) || !(v & PTE_DIRTY))
+            return false;
+        if (pt_try_set(e, v, v & ~PTE_DIRTY))
+            return true;
+    }
+}
+
+static bool clear_page(struct region *r, uintptr_t va)
+{
+    bool dirty = false;
+    struct region *p = r;
+
+    do {
+        int level;
+        uintptr_t at = mm_peer_address(r, va, p);
+        pte_t *e = at != 0 ? pt_find(at, &level) : NULL;
+
+        if (e != NULL && clear_dirty(e))
+            dirty = true;
+        p = p->peer;
+    } while (p != r);
+    return dirty;
+}
+
+static bool watched(const struct region *r)
+{
+    const struct region *p = r;
+
+    do {
+        if (p->logs != NULL)
+            return true;
+        p = p->peer;
+    } while (p != r);
+    return false;
+}
+
+// mm_lock held. Returns true if a shootdown is due.
+static bool harvest(struct region *r)
+{
+    bool any = false;
+
+    for (uintptr_t va = r->start; va < r->end;) {
+        int level;
+        pte_t *e = pt_find(va, &level);
+        uintptr_t next = va + PAGE_SIZE;
+
+        if (e == NULL && r->peer == r) {
+            va = align_down(va, pte_span(2)) + pte_span(2);
+            continue;
+        }
+        if (e != NULL && level > 1)
+            next = align_down(va, pte_span(level)) + pte_span(level);
+        if (clear_page(r, va)) {
+            any = true;
+            for (; va < next && va < r->end; va += PAGE_SIZE)
+                note_ring(r, va);
+        }
+        va = next;
+    }
+    return any;
+}
+
+static void shoot_ring(struct region *r)
+{
+    bool alone = r->peer == r;
+    uintptr_t start = r->start;
+    size_t n = (r->end - r->start) / PAGE_SIZE;
+
+    spin_unlock(&mm_lock);
+    arch_tlb_shootdown(alone ? start : 0, alone ? n : 0);
+    spin_lock(&mm_lock);
+}
+
+// ---- calls, on the system stack ----
+
+struct call {
+    int client;
+    uintptr_t va;
+    void (*visit)(uintptr_t page, void *arg);
+    void *arg;
+    long result;
+};
+
+static void client_new_call(void *arg)
+{
+    struct call *c = arg;
+
+    spin_lock(&mm_lock);
+    c->result = -ENOSPC;
+    for (int i = 0; i < DIRTY_CLIENTS; i++) {
+        if (!(clients >> i & 1)) {
+            clients |= UINT32_C(1) << i;
+            c->result = i;
+            break;
+        }
+    }
+    spin_unlock(&mm_lock);
+}
+
+int dirty_client_new(void)
+{
+    struct call c = {0};
+
+    arch_on_system_stack(client_new_call, &c);
+    return (int)c.result;
+}
+
+static void drop_client(struct region *r, void *arg)
+{
+    int client = *(int *)arg;
+
+    for (struct dirty_log **l = &r->logs; *l != NULL;) {
+        struct dirty_log *at = *l;
+
+        if (at->client == client) {
+            *l = at->next;
+            free_log(at);
+        } else {
+            l = &at->next;
+        }
+    }
+}
+
+static void client_free_call(void *arg)
+{
+    struct call *c = arg;
+
+    spin_lock(&mm_lock);
+    region_each(drop_client, &c->client);
+    clients &= ~(UINT32_C(1) << c->client);
+    spin_unlock(&mm_lock);
+}
+
+void dirty_client_free(int client)
+{
+    struct call c = {.client = client};
+
+    ASSERT(client >= 0 && client < DIRTY_CLIENTS);
+    arch_on_system_stack(client_free_call, &c);
+}
+
+static int watch_locked(struct call *c)
+{
+    struct region *r = region_find(c->va);
+
+    if (r == NULL || r->ops != &region_anon_ops ||
+        !(clients >> c->client & 1))
+        return -EINVAL;
+    if (log_of(r, c->client) != NULL)
+        return -EEXIST;
+    struct dirty_log *l = new_log(c->client, (r->end - r->start) / PAGE_SIZE);
+
+    if (l == NULL)
+        return -ENOMEM;
+    // What is dirty now is news for the other watchers only.
+    if (harvest(r))
+        shoot_ring(r);
+    l->next = r->logs;
+    r->logs = l;
+    return 0;
+}
+
+static void watch_call(void *arg)
+{
+    struct call *c = arg;
+
+    spin_lock(&mm_lock);
+    c->result = watch_locked(c);
+    spin_unlock(&mm_lock);
+}
+
+int dirty_watch(int client, uintptr_t va)
+{
+    struct call c = {.client = client, .va = va};
+
+    if (client < 0 || client >= DIRTY_CLIENTS)
+        return -EINVAL;
+    arch_on_system_stack(watch_call, &c);
+    return (int)c.result;
+}
+
+// Takes 64 pages' bits at a time, so that visit runs without the lock.
+static uint64_t take_word(struct call *c, uint64_t word, uintptr_t *base)
+{
+    uint64_t bits = 0;
+
+    spin_lock(&mm_lock);
+    struct region *r = region_find(c->va);
+    struct dirty_log *l = r != NULL ? log_of(r, c->client) : NULL;
+
+    *base = 0;
+    if (l != NULL && word * 64 < l->npages) {
+        *base = r->start + word * 64 * PAGE_SIZE;
+        bits = l->bits[word];
+        l->bits[word] = 0;
+    }
+    spin_unlock(&mm_lock);
+    return bits;
+}
+
+static void collect_call(void *arg)
+{
+    struct call *c = arg;
+
+    spin_lock(&mm_lock);
+    struct region *r = region_find(c->va);
+
+    if (r == NULL || log_of(r, c->client) == NULL) {
+        c->result = -EINVAL;
+        spin_unlock(&mm_lock);
+        return;
+    }
+    if (watched(r) && harvest(r))
+        shoot_ring(r);
+    spin_unlock(&mm_lock);
+    for (uint64_t word = 0;; word++) {
+        uintptr_t base;
+        uint64_t bits = take_word(c, word, &base);
+
+        if (base == 0)
+            return;
+        for (; bits != 0; bits &= bits - 1) {
+            c->result++;
+            c->visit(base + (uint64_t)__builtin_ctzll(bits) * PAGE_SIZE,
+                     c->arg);
+        }
+    }
+}
+
+long dirty_collect(int client, uintptr_t va,
+                   void (*visit)(uintptr_t page, void *arg), void *arg)
+{
+    struct call c = {.client = client, .va = va, .visit = visit, .arg = arg};
+
+    arch_on_system_stack(collect_call, &c);
+    return c.result;
+}
+
+void dirty_mark(uintptr_t va)
+{
+    spin_lock(&mm_lock);
+    struct region *r = region_find(va);
+
+    if (r != NULL)
+        note_ring(r, align_down(va, PAGE_SIZE));
+    spin_unlock(&mm_lock);
+}
+
+// ---- regions that are cut or go ----
+
+bool dirty_cut(struct region *r, struct region *hi, uintptr_t va)
+{
+    uint64_t at = (va - r->start) / PAGE_SIZE;
+
+    hi->logs = NULL;
+    for (struct dirty_log *l = r->logs; l != NULL; l = l->next) {
+        struct dirty_log *upper = new_log(l->client, l->npages - at);
+
+        if (upper == NULL) {
+            dirty_forget(hi);
+            return false;
+        }
+        for (uint64_t i = at; i < l->npages; i++) {
+            if (l->bits[i / 64] >> i % 64 & 1)
+                upper->bits[(i - at) / 64] |= UINT64_C(1) << (i - at) % 64;
+        }
+        upper->next = hi->logs;
+        hi->logs = upper;
+    }
+    for (struct dirty_log *l = r->logs; l != NULL; l = l->next)
+        l->npages = at;
+    return true;
+}
+
+bool dirty_resize(struct region *r)
+{
+    uint64_t npages = (r->end - r->start) / PAGE_SIZE;
+
+    for (struct dirty_log **at = &r->logs; *at != NULL; at = &(*at)->next) {
+        struct dirty_log *l = *at, *longer;
+
+        if (npages <= l->npages) {
+            l->npages = npages;
+            continue;
+        }
+        longer = new_log(l->client, npages);
+        if (longer == NULL)
+            return false;
+        memcpy(longer->bits, l->bits, (l->npages + 63) / 64 * 8);
+        longer->next = l->next;
+        *at = longer;
+        free_log(l);
+    }
+    return true;
+}
+
+void dirty_forget(struct region *r)
+{
+    while (r->logs != NULL) {
+        struct dirty_log *l = r->logs;
+
+        r->logs = l->next;
+        free_log(l);
+    }
+}

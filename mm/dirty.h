@@ -1,0 +1,50 @@
+// Which pages were stored to: the hardware's D bits, with one owner (R15).
+//
+// Several clients (collector, snapshots, statistics) want to know what changed
+// since they last asked, but a D bit can be cleared only once. So only this
+// module clears them, and at every harvest it first notes the page in a bitmap
+// of each client that watches the region.
+//
+// Source: R15; the bitmaps per client are after KVM's dirty log.
+#pragma once
+
+#include "mm/region.h"
+
+enum { DIRTY_CLIENTS = 8 };
+
+// A client of its own number, or -ENOSPC. Context: any but interrupt.
+MUST_USE int dirty_client_new(void);
+
+// The client watches nothing any more. Context: as above.
+void dirty_client_free(int client);
+
+// From now on the client watches the region that holds va; what is dirty now
+// counts as seen. Returns 0, -EINVAL (no anonymous region there), -EEXIST
+// (watched already) or -ENOMEM. Context: any but interrupt; may wait.
+MUST_USE int dirty_watch(int client, uintptr_t va);
+
+// Calls visit for each page of the region at va that was stored to since the
+// client's last call, in address order, and forgets them. Returns the number of
+// pages, or -EINVAL if the client does not watch it. visit runs on the system
+// stack, without mm_lock. Context: any but interrupt; waits for a shootdown.
+long dirty_collect(int client, uintptr_t va,
+                   void (*visit)(uintptr_t page, void *arg), void *arg);
+
+// A page was written through the direct map: note it as if stored to.
+// Context: mm_lock not held, system stack.
+void dirty_mark(uintptr_t va);
+
+// ---- for mm/, mm_lock held ----
+
+// Notes that the page at va, in r, is or was dirty; for entries that software
+// takes out or replaces.
+void dirty_note(struct region *r, uintptr_t va);
+
+// r is cut at va, hi becomes the upper part: cuts the bitmaps. False: no memory.
+bool dirty_cut(struct region *r, struct region *hi, uintptr_t va);
+
+// r has another length: its bitmaps get it too. False: no memory.
+bool dirty_resize(struct region *r);
+
+// r goes: frees its bitmaps.
+void dirty_forget(struct region *r);

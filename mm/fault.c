@@ -1,0 +1,363 @@
+// Page faults: demand-zero memory, aliases, copy-on-write.
+//
+// A fault is one look-up and one indirect call. For anonymous memory, by what
+// the entry of the page says:
+//
+//   absent, a peer of the ring has it   the peer's frame
+//   absent, read, region is sparse      the shared zero frame, read-only
+//   absent                              a zeroed frame, and more behind it while
+//                                       accesses go on in order (1, 2, 4 … 16)
+//   busy                                another CPU replaces the frame: again
+//   present, a store, PTE_COW           a frame of its own (below)
+//
+// Replacing a frame (R12): all entries of the ring for that page are made BUSY,
+// mm_lock is released, the old translations are shot down everywhere and waited
+// for, then the contents are copied and the new frame installed. Nobody changes
+// a busy entry but who made it so; others wait or fault again.
+
+#include <errno.h>
+#include <string.h>
+
+#include "mm/dirty.h"
+#include "mm/fcache.h"
+#include "mm/mm.h"
+#include "mm/mm_impl.h"
+#include "mm/pt.h"
+
+enum { FAULT_AROUND_MAX = 16 }; // pages: 64 KiB, the bound of R4
+
+static uint8_t last_fault[ARCH_MAX_CPUS]; // [own CPU] enum fault_result
+static paddr_t zero_frame;                // [c] after fault_init
+struct mm_counters mm_counters;
+
+void fault_init(void)
+{
+    zero_frame = frame_alloc(0, FRAME_ZERO);
+}
+
+bool mm_is_zero_frame(paddr_t p)
+{
+    return p.raw == zero_frame.raw;
+}
+
+static void counted(_Atomic uint64_t *c)
+{
+    atomic_fetch_add_explicit(c, 1, memory_order_relaxed);
+}
+
+pte_t mm_leaf(const struct region *r, paddr_t p, bool cow)
+{
+    pte_t e = pte_make_leaf(p, r->prot & (PROT_R | PROT_W | PROT_X), 1) &
+              pt_valid_bits;
+
+    if (cow)
+        e = (e & ~PTE_WRITE) | PTE_COW;
+    if (r->prot == 0)
+        e = (e & ~(PTE_PRESENT | PTE_WRITE)) | PTE_PARKED;
+    return e;
+}
+
+// The address in r of the page that q shows at va; 0 if r does not show it.
+uintptr_t mm_peer_address(const struct region *q, uintptr_t va,
+                          const struct region *r)
+{
+    uint64_t page = q->object_page + (va - q->start) / PAGE_SIZE;
+
+    if (page < r->object_page ||
+        page - r->object_page >= (r->end - r->start) / PAGE_SIZE)
+        return 0;
+    return r->start + (page - r->object_page) * PAGE_SIZE;
+}
+
+static pte_t *peer_entry(const struct region *q, uintptr_t va,
+                         const struct region *r)
+{
+    int level;
+    uintptr_t at = mm_peer_address(q, va, r);
+    pte_t *e = at != 0 ? pt_find(at, &level) : NULL;
+
+    return e != NULL && level == 1 ? e : NULL;
+}
+
+static bool growing_stack; // [mm_lock] tables may come from the reserve
+
+paddr_t fault_table_frame(void)
+{
+    return growing_stack ? frame_cache_take_for_stack()
+                         : frame_cache_take(FRAME_ZERO);
+}
+
+bool region_map_page(uintptr_t va, unsigned prot, bool for_stack)
+{
+    growing_stack = for_stack;
+    pte_t *e = pt_make(va);
+
+    growing_stack = false;
+    if (e == NULL)
+        return false;
+    if (pte_present(pt_get(e)))
+        return true;
+    paddr_t p = for_stack ? frame_cache_take_for_stack()
+                          : frame_cache_take(FRAME_ZERO);
+
+    if (p.raw == 0)
+        return false;
+    pte_t leaf = pte_make_leaf(p, prot, 1) & pt_valid_bits;
+
+    pt_set(e, leaf);
+    arch_pte_installed(va, leaf, 1);
+    return true;
+}
+
+// ---- absent pages ----
+
+// Shares the frame of a peer that has the page. Returns false if none has.
+static bool share_with_peer(struct region *r, uintptr_t page, pte_t *e,
+                            bool *busy)
+{
+    for (struct region *p = r->peer; p != r; p = p->peer) {
+        pte_t *pe = peer_entry(r, page, p);
+        pte_t v = pe != NULL ? pt_get(pe) : 0;
+
+        if (v == PTE_BUSY) {
+            *busy = true;
+            return false;
+        }
+        if (!pt_has_frame(v) || mm_is_zero_frame(pte_paddr(v)))
+            continue;
+        frame_get(pte_paddr(v));
+        pt_set(e, mm_leaf(r, pte_paddr(v), (v & PTE_COW) != 0));
+        return true;
+    }
+    return false;
+}
+
+static enum fault_result map_absent(struct region *r, uintptr_t page,
+                                    pte_t *e, unsigned access)
+{
+    bool busy = false;
+
+    if (r->peer != r && (share_with_peer(r, page, e, &busy) || busy))
+        return FAULT_SERVED;
+    if (access == PROT_R && (r->flags & REGION_SPARSE) && r->peer == r) {
+        pt_set(e, mm_leaf(r, zero_frame, true));
+        return FAULT_SERVED;
+    }
+    paddr_t p = frame_cache_take(FRAME_ZERO);
+
+    if (p.raw == 0)
+        return FAULT_OOM;
+    pt_set(e, mm_leaf(r, p, false));
+    counted(&mm_counters.zero_fills);
+    return FAULT_SERVED;
+}
+
+// Maps what comes next, if it is certain to be affordable.
+static void fault_around(struct region *r, uintptr_t page)
+{
+    if (page == r->next_fault && r->window > 0)
+        r->window = r->window < FAULT_AROUND_MAX ? r->window * 2
+                                                 : FAULT_AROUND_MAX;
+    else
+        r->window = 1;
+    r->next_fault = page + r->window * (uintptr_t)PAGE_SIZE;
+    for (uint32_t i = 1; i < r->window && r->peer == r; i++) {
+        page += PAGE_SIZE;
+        if (page >= r->end || mm_frames_scarce())
+            return;
+        pte_t *e = pt_make(page);
+
+        if (e == NULL || pt_get(e) != 0)
+            return;
+        paddr_t p = frame_cache_take(FRAME_ZERO);
+
+        if (p.raw == 0)
+            return;
+        pt_set(e, mm_leaf(r, p, false));
+    }
+}
+
+// ---- copy-on-write ----
+
+// The ring's entries for a page: how many show the frame.
+static uint32_t ring_users(struct region *r, uintptr_t page, paddr_t frame)
+{
+    uint32_t n = 0;
+    struct region *p = r;
+
+    do {
+        pte_t *e = peer_entry(r, page, p);
+        pte_t v = e != NULL ? pt_get(e) : 0;
+
+        n += pt_has_frame(v) && pte_paddr(v).raw == frame.raw;
+        p = p->peer;
+    } while (p != r);
+    return n;
+}
+
+// Changes every entry of the ring that shows `frame` (or is busy, if frame is
+// 0) to what make() says.
+static uint32_t ring_replace(struct region *r, uintptr_t page, paddr_t frame,
+                             paddr_t with)
+{
+    uint32_t n = 0;
+    struct region *p = r;
+
+    do {
+        pte_t *e = peer_entry(r, page, p);
+        pte_t v = e != NULL ? pt_get(e) : 0;
+        bool match = frame.raw != 0 ? pt_has_frame(v) &&
+                                          pte_paddr(v).raw == frame.raw
+                                    : v == PTE_BUSY;
+
+        if (match) {
+            if (v & PTE_DIRTY)
+                dirty_note(p, mm_peer_address(r, page, p));
+            pt_set(e, with.raw != 0 ? mm_leaf(p, with, false) : PTE_BUSY);
+            n++;
+        }
+        p = p->peer;
+    } while (p != r);
+    return n;
+}
+
+// Shoots down the page at every address of the ring. The addresses are gathered
+// under the lock, which is free while it waits.
+static void ring_shootdown(struct region *r, uintptr_t page)
+{
+    uintptr_t at[8];
+    unsigned n = 0;
+    bool all = false;
+    struct region *p = r;
+
+    do {
+        uintptr_t va = mm_peer_address(r, page, p);
+
+        if (va != 0 && n < ARRAY_LEN(at))
+            at[n++] = va;
+        else if (va != 0)
+            all = true;
+        p = p->peer;
+    } while (p != r);
+    spin_unlock(&mm_lock);
+    if (all)
+        arch_tlb_shootdown(0, 0);
+    for (unsigned i = 0; !all && i < n; i++)
+        arch_tlb_shootdown(at[i], 1);
+    spin_lock(&mm_lock);
+}
+
+static enum fault_result break_cow(struct region *r, uintptr_t page, pte_t *e)
+{
+    paddr_t old = pte_paddr(pt_get(e));
+    bool zero = mm_is_zero_frame(old);
+
+    if (r->frozen)
+        return FAULT_SERVED; // a clone is being made: again
+    counted(&mm_counters.cow_faults);
+    if (!zero && frame_refs(old) == ring_users(r, page, old)) {
+        // The other side is gone: more rights need no shootdown, a stale
+        // translation faults once more and finds them.
+        ring_replace(r, page, old, old);
+        return FAULT_SERVED;
+    }
+    paddr_t fresh = frame_cache_take(zero ? FRAME_ZERO : FRAME_DIRTY);
+
+    if (fresh.raw == 0)
+        return FAULT_OOM;
+    uint32_t users = ring_replace(r, page, old, paddr(0));
+
+    ring_shootdown(r, page);
+    if (!zero)
+        memcpy(arch_direct(fresh), arch_direct(old), PAGE_SIZE);
+    // r may have been cut meanwhile, but nobody removes a busy page.
+    r = region_find(page);
+    uint32_t now = ring_replace(r, page, paddr(0), fresh);
+
+    ASSERT(now >= 1);
+    for (uint32_t i = 1; i < now; i++)
+        frame_get(fresh);
+    for (uint32_t i = 0; !zero && i < users; i++)
+        frame_put(old);
+    return FAULT_SERVED;
+}
+
+// ---- the fault ----
+
+static enum fault_result anon_fault(struct region *r, uintptr_t va,
+                                    unsigned access, uintptr_t rsp)
+{
+    uintptr_t page = align_down(va, PAGE_SIZE);
+    pte_t *e;
+
+    (void)rsp;
+    if ((r->prot & access) != access)
+        return FAULT_DENIED;
+    e = pt_make(page);
+    if (e == NULL)
+        return FAULT_OOM;
+    pte_t v = pt_get(e);
+
+    if (v == PTE_BUSY)
+        return FAULT_SERVED;
+    if (pte_present(v))
+        return access == PROT_W && (v & PTE_COW) ? break_cow(r, page, e)
+                                                 : FAULT_DENIED;
+    enum fault_result f = map_absent(r, page, e, access);
+
+    if (f == FAULT_SERVED)
+        fault_around(r, page);
+    return f;
+}
+
+static const char *anon_describe(struct region *r, uintptr_t va, char *buf,
+                                 size_t size)
+{
+    (void)va, (void)size, (void)buf;
+    return r->name;
+}
+
+const struct region_ops region_anon_ops = {anon_fault, anon_describe};
+
+static bool already_allowed(uintptr_t va, unsigned access)
+{
+    int level;
+    pte_t *e = pt_find(va, &level);
+    pte_t v = e != NULL ? pt_get(e) : 0;
+
+    return pte_present(v) && (pte_prot(v) & access) == access;
+}
+
+static enum fault_result serve(uintptr_t va, unsigned access, uintptr_t rsp)
+{
+    if (!va_is_canonical(va))
+        return FAULT_WILD;
+    struct region *r = region_find(va);
+
+    // Another CPU may have served it since; a stale translation is dropped by
+    // the fault itself. Outside regions nothing is ever mapped lazily.
+    if (r == NULL)
+        return FAULT_WILD;
+    if (already_allowed(va, access))
+        return FAULT_SERVED;
+    return r->ops->fault(r, va, access, rsp);
+}
+
+bool mm_fault(uintptr_t va, unsigned access, uintptr_t rsp)
+{
+    // A CPU that holds the lock and faults has broken R5.
+    if (spin_held(&mm_lock))
+        return false;
+    spin_lock(&mm_lock);
+    enum fault_result f = serve(va, access, rsp);
+
+    last_fault[arch_cpu_id()] = (uint8_t)f;
+    spin_unlock(&mm_lock);
+    counted(&mm_counters.faults);
+    return f == FAULT_SERVED;
+}
+
+enum fault_result mm_last_fault(void)
+{
+    return last_fault[arch_cpu_id()];
+}

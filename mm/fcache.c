@@ -1,0 +1,228 @@
+// Caches of single frames.
+//
+// Each CPU has a stack of free frames, filled and drained by batches from the
+// buddy allocator, so that most faults take no shared lock: it is used with
+// no-preempt raised and never from an interrupt, so it needs none of its own.
+// One list of frames that idle CPUs have cleared in advance is shared. Each CPU
+// also keeps a reserve for growing a stack, whose fault cannot wait (R14).
+//
+//   buddy --batch--> cpu cache --> mapped --> cpu cache --batch--> buddy
+//                                     idle CPU: buddy --clear--> zeroed list
+//
+// A frame in a cache is FRAME_USED with no users. The zeroed list is bounded, so
+// that it neither starves others nor makes counts depend on idle time.
+//
+// Locks: caches and reserves belong to their CPU [o]; zeroed_lock protects the
+// zeroed list; statistics are relaxed counters.
+
+#include "mm/fcache.h"
+
+#include <string.h>
+
+#include "arch/option.h"
+#include "mm/frame_impl.h"
+
+enum {
+    CACHE_MAX = 64,
+    BATCH = 32,
+    RESERVE = 12, // frames: 8 for pages of a stack, 4 for page tables
+    ZERO_STEP = 8, // cleared per call of frame_zero_ahead
+    SCARCE_SHARE = 16, // caches stay small while a CPU's share is below this
+};
+
+struct frame_cache {
+    unsigned n, nreserve;           // [o]
+    paddr_t frames[CACHE_MAX];      // [o]
+    paddr_t reserve[RESERVE];       // [o]
+    uint64_t from_zeroed, cleared;  // [o]
+} __attribute__((aligned(64)));
+
+static struct frame_cache boot_cache;
+static struct frame_cache *caches[ARCH_MAX_CPUS] = {&boot_cache};
+
+static struct spinlock zeroed_lock;
+static uint32_t zeroed_list;     // [zeroed_lock] first pfn, by next
+static _Atomic uint64_t nzeroed; // [zeroed_lock] writes; read anywhere
+
+uint64_t frame_zeroed_max = 1024;
+OPTION_UINT(opt_zeroed, "mm.zeroed", frame_zeroed_max, 0, UINT32_MAX,
+            "most frames that idle CPUs clear in advance (1024)");
+
+static struct frame_cache *mine(void)
+{
+    struct frame_cache **c = &caches[arch_cpu_id()];
+
+    if (unlikely(*c == NULL)) {
+        paddr_t p = frame_alloc(0, FRAME_ZERO);
+
+        if (p.raw == 0)
+            return NULL;
+        *c = arch_direct(p);
+    }
+    return *c;
+}
+
+// How many frames a CPU may hold back from the others.
+static unsigned cache_limit(void)
+{
+    uint64_t share = frames_free_now() / arch_cpu_count() / SCARCE_SHARE;
+
+    return share < CACHE_MAX ? (unsigned)share : CACHE_MAX;
+}
+
+static paddr_t take_dirty(struct frame_cache *c)
+{
+    if (c == NULL)
+        return paddr(0);
+    if (c->n == 0) {
+        unsigned want = cache_limit() / 2;
+
+        c->n = frame_take_batch(c->frames, want > BATCH ? BATCH
+                                           : want > 0   ? want
+                                                        : 1);
+    }
+    return c->n > 0 ? c->frames[--c->n] : paddr(0);
+}
+
+static paddr_t take_zeroed(void)
+{
+    if (atomic_load_explicit(&nzeroed, memory_order_relaxed) == 0)
+        return paddr(0);
+    spin_lock(&zeroed_lock);
+    uint64_t pfn = zeroed_list;
+
+    if (pfn != 0) {
+        zeroed_list = frame_of(pfn)->next;
+        nzeroed--;
+    }
+    spin_unlock(&zeroed_lock);
+    return paddr(pfn << PAGE_SHIFT);
+}
+
+static paddr_t with_user(paddr_t p)
+{
+    if (p.raw != 0)
+        atomic_store_explicit(&frame_of(p.raw >> PAGE_SHIFT)->refs, 1,
+                              memory_order_relaxed);
+    return p;
+}
+
+paddr_t frame_cache_take(enum frame_flags flags)
+{
+    struct frame_cache *c = mine();
+    paddr_t p = flags == FRAME_ZERO ? take_zeroed() : paddr(0);
+
+    if (p.raw != 0) {
+        if (c != NULL)
+            c->from_zeroed++;
+        return with_user(p);
+    }
+    p = take_dirty(c);
+    if (p.raw == 0)
+        return with_user(take_zeroed()); // the last ones are there
+    if (flags == FRAME_ZERO) {
+        memset(arch_direct(p), 0, PAGE_SIZE);
+        c->cleared++;
+    }
+    return with_user(p);
+}
+
+paddr_t frame_cache_take_for_stack(void)
+{
+    paddr_t p = frame_cache_take(FRAME_ZERO);
+    struct frame_cache *c = mine();
+
+    if (p.raw != 0 || c == NULL || c->nreserve == 0)
+        return p;
+    p = c->reserve[--c->nreserve];
+    memset(arch_direct(p), 0, PAGE_SIZE);
+    return with_user(p);
+}
+
+void frame_cache_give(paddr_t p)
+{
+    struct frame_cache *c = mine();
+
+    if (c == NULL || cache_limit() == 0) {
+        frame_give_batch(&p, 1);
+        return;
+    }
+    if (c->n >= cache_limit()) {
+        unsigned k = c->n > BATCH ? BATCH : c->n;
+
+        // The oldest go; what was used last is warm.
+        frame_give_batch(c->frames, k);
+        memmove(c->frames, c->frames + k, (c->n - k) * sizeof c->frames[0]);
+        c->n -= k;
+    }
+    c->frames[c->n++] = p;
+}
+
+bool frame_reserve_low(void)
+{
+    struct frame_cache *c = caches[arch_cpu_id()];
+
+    return c == NULL || c->nreserve < RESERVE;
+}
+
+void frame_reserve_refill(void)
+{
+    struct frame_cache *c = mine();
+
+    if (c != NULL && c->nreserve < RESERVE)
+        c->nreserve += frame_take_batch(c->reserve + c->nreserve,
+                                        RESERVE - c->nreserve);
+}
+
+bool frame_zero_ahead(void)
+{
+    paddr_t p[ZERO_STEP];
+    uint64_t bound = min_u64(frame_zeroed_max, frames_free_now() / 8);
+    unsigned n;
+
+    if (atomic_load_explicit(&nzeroed, memory_order_relaxed) >= bound)
+        return false;
+    n = frame_take_batch(p, ZERO_STEP);
+    for (unsigned i = 0; i < n; i++)
+        memset(arch_direct(p[i]), 0, PAGE_SIZE);
+    spin_lock(&zeroed_lock);
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t pfn = (uint32_t)(p[i].raw >> PAGE_SHIFT);
+
+        frame_of(pfn)->next = zeroed_list;
+        zeroed_list = pfn;
+    }
+    nzeroed += n;
+    spin_unlock(&zeroed_lock);
+    return n > 0;
+}
+
+void frame_cache_flush(void)
+{
+    struct frame_cache *c = mine();
+    paddr_t p;
+
+    if (c != NULL) {
+        frame_give_batch(c->frames, c->n);
+        c->n = 0;
+    }
+    while ((p = take_zeroed()).raw != 0)
+        frame_give_batch(&p, 1);
+}
+
+struct frame_cache_stats frame_cache_stats(void)
+{
+    struct frame_cache_stats s = {
+        .zeroed = atomic_load_explicit(&nzeroed, memory_order_relaxed)};
+
+    s.cached = s.zeroed;
+    for (unsigned i = 0; i < ARCH_MAX_CPUS; i++) {
+        if (caches[i] == NULL)
+            continue;
+        s.cached += caches[i]->n;
+        s.reserved += caches[i]->nreserve;
+        s.from_zeroed += caches[i]->from_zeroed;
+        s.cleared += caches[i]->cleared;
+    }
+    return s;
+}
