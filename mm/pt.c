@@ -241,8 +241,13 @@ bool pt_relink(uintptr_t va, uintptr_t to)
     pte_t *dest = walk_make(to, 2);
 
     ASSERT(dest != NULL); // the caller made it
-    ASSERT(pt_get(dest) == 0);
-    pt_set(dest, pt_set(from, 0));
+    pte_t there = pt_get(dest);
+
+    // An empty table that was left there takes the other's place.
+    ASSERT(there == 0 ||
+           (pte_present(there) && !pte_is_leaf(there, 2) &&
+            frame_of(pte_paddr(there).raw >> PAGE_SHIFT)->refs == 0));
+    pt_set(dest, pt_set(from, there));
     return true;
 }
 

@@ -18,6 +18,7 @@ enum region_flags {
     REGION_UNCHARGED = 4, // nothing is promised: a touch may end in OOM (R14)
     REGION_DEVICE = 8,   // frames are not ours: never counted or freed
     REGION_RESERVED = 16, // only addresses: charged when it gets rights
+    REGION_ALIAS = 32,    // another of the ring is charged for the memory
 };
 
 struct region;

@@ -33,11 +33,40 @@ static uintptr_t search_from; // [mm_lock] where the last mapping ended
 
 // ---- accounts ----
 
+// What is promised to programs is the sum of what their regions cost (vm_check).
+static uint64_t charged; // [mm_lock]
+
+static uint64_t cost_of(unsigned flags, size_t bytes)
+{
+    if (flags & (REGION_UNCHARGED | REGION_RESERVED | REGION_ALIAS))
+        return 0;
+    return mm_mapping_cost(bytes);
+}
+
 static uint64_t cost(const struct region *r)
 {
-    if (r->flags & (REGION_UNCHARGED | REGION_RESERVED))
-        return 0;
-    return mm_mapping_cost(r->end - r->start);
+    return cost_of(r->flags, r->end - r->start);
+}
+
+static bool charge(uint64_t npages)
+{
+    if (!mm_charge(npages))
+        return false;
+    charged += npages;
+    return true;
+}
+
+// What cannot be refused: a region is cut, and its parts need more tables.
+static void charge_anyway(uint64_t npages)
+{
+    mm_charge_stack(npages);
+    charged += npages;
+}
+
+static void uncharge(uint64_t npages)
+{
+    mm_uncharge(npages);
+    charged -= npages;
 }
 
 // ---- helpers, mm_lock held ----
@@ -91,7 +120,7 @@ static int cut_at(uintptr_t va)
     if (hi == NULL)
         return -ENOMEM;
     if (cost(r) + cost(hi) > whole)
-        mm_charge_stack(cost(r) + cost(hi) - whole);
+        charge_anyway(cost(r) + cost(hi) - whole);
     return 0;
 }
 
@@ -324,6 +353,14 @@ static struct region *new_region(uintptr_t va, size_t bytes, unsigned prot,
     return r;
 }
 
+// Into a place that place() found.
+static void insert_free(struct region *r)
+{
+    int err = region_insert(r);
+
+    ASSERT(err == 0);
+}
+
 static int map_locked(struct call *c)
 {
     unsigned flags = (c->flags & VM_NORESERVE ? REGION_UNCHARGED : 0) |
@@ -337,12 +374,12 @@ static int map_locked(struct call *c)
         return -ENOMEM;
     struct region *r = new_region(at, c->bytes, c->prot, flags, c->name);
 
-    if (r == NULL || !mm_charge(cost(r))) {
+    if (r == NULL || !charge(cost(r))) {
         if (r != NULL)
             region_free(r);
         return -ENOMEM;
     }
-    ASSERT(region_insert(r) == 0);
+    insert_free(r);
     c->va = at;
     return 0;
 }
@@ -376,11 +413,51 @@ static void bequeath(struct region *r)
 {
     struct region *heir = r->peer;
 
-    if (heir == r || (r->flags & REGION_UNCHARGED) ||
-        !(heir->flags & REGION_UNCHARGED))
+    if (heir == r || (r->flags & REGION_ALIAS) ||
+        !(heir->flags & REGION_ALIAS))
         return;
-    heir->flags &= ~(unsigned)REGION_UNCHARGED;
-    mm_charge_stack(cost(heir));
+    heir->flags &= ~(unsigned)REGION_ALIAS;
+    charge_anyway(cost(heir));
+}
+
+static pte_t *small_entry(uintptr_t va)
+{
+    int level;
+    pte_t *e = va != 0 ? pt_find(va, &level) : NULL;
+
+    return e != NULL && level == 1 ? e : NULL;
+}
+
+// The frames of [va, end) in r are about to go. Pages that others of the ring
+// show, but that only r has an entry for, are handed to one of them. Returns 0
+// or -ENOMEM.
+static int hand_over(struct region *r, uintptr_t va, uintptr_t end)
+{
+    for (; r->peer != r && va < end; va += PAGE_SIZE) {
+        pte_t *e = small_entry(va);
+        struct region *heir = NULL;
+        bool held = e == NULL || !pt_has_frame(pt_get(e)) ||
+                    mm_is_zero_frame(pte_paddr(pt_get(e)));
+
+        for (struct region *p = r->peer; p != r && !held; p = p->peer) {
+            uintptr_t at = mm_peer_address(r, va, p);
+            pte_t *pe = small_entry(at);
+
+            held = pe != NULL && pt_has_frame(pt_get(pe));
+            if (at != 0 && heir == NULL)
+                heir = p;
+        }
+        if (held || heir == NULL)
+            continue;
+        pte_t *pe = pt_make(mm_peer_address(r, va, heir));
+
+        if (pe == NULL)
+            return -ENOMEM;
+        frame_get(pte_paddr(pt_get(e)));
+        pt_set(pe, mm_leaf(heir, pte_paddr(pt_get(e)),
+                           (pt_get(e) & PTE_COW) != 0));
+    }
+    return 0;
 }
 
 // Takes the regions of the range out of the tree.
@@ -398,8 +475,10 @@ static int unmap_locked(struct call *c)
             return 0;
         freeze(at);
         thaw(at); // quiet, and the lock is not released until it is out
+        if (hand_over(at, at->start, at->end) != 0)
+            return -ENOMEM;
         bequeath(at);
-        mm_uncharge(cost(at));
+        uncharge(cost(at));
         region_erase(at);
         region_free(at);
     }
@@ -478,7 +557,7 @@ static int protect_locked(struct call *c)
             !(r->flags & REGION_UNCHARGED))
             more += mm_mapping_cost(r->end - r->start);
     }
-    if (!mm_charge(more))
+    if (!charge(more))
         return -ENOMEM;
     for (struct region *r = region_find(c->va); r != NULL; r = next_in(r, end)) {
         freeze(r);
@@ -526,7 +605,7 @@ static int decommit_locked(struct call *c)
         freeze(r);
         thaw(r);
         if (c->flags) { // back to a mere reservation
-            mm_uncharge(cost(r));
+            uncharge(cost(r));
             r->flags |= REGION_RESERVED;
             r->prot = 0;
         }
@@ -535,15 +614,47 @@ static int decommit_locked(struct call *c)
     return 0;
 }
 
+// A page at which another view of [va, end) still has a frame; 0: none has.
+static uintptr_t other_view(uintptr_t va, uintptr_t end)
+{
+    for (; va < end; va += PAGE_SIZE) {
+        struct region *r = region_find(va);
+
+        if (r == NULL || r->peer == r) {
+            va = r != NULL ? r->end - PAGE_SIZE : va;
+            continue;
+        }
+        for (struct region *p = r->peer; p != r; p = p->peer) {
+            uintptr_t at = mm_peer_address(r, va, p);
+            pte_t *e = small_entry(at);
+
+            if (e != NULL && pt_has_frame(pt_get(e)))
+                return at;
+        }
+    }
+    return 0;
+}
+
 static void decommit_call(void *arg)
 {
     struct call *c = arg;
+    uintptr_t at;
 
     spin_lock(&mm_lock);
     c->result = decommit_locked(c);
     spin_unlock(&mm_lock);
-    if (c->result == 0)
-        vm_drop_range(c->va, c->va + c->bytes);
+    if (c->result != 0)
+        return;
+    vm_drop_range(c->va, c->va + c->bytes);
+    // The memory is discarded, whoever shows it.
+    for (;;) {
+        spin_lock(&mm_lock);
+        at = other_view(c->va, c->va + c->bytes);
+        spin_unlock(&mm_lock);
+        if (at == 0)
+            return;
+        vm_drop_range(at, at + PAGE_SIZE);
+    }
 }
 
 int vm_decommit(uintptr_t va, size_t bytes, bool unreserve)
@@ -558,26 +669,35 @@ int vm_decommit(uintptr_t va, size_t bytes, bool unreserve)
 
 // ---- move ----
 
-// Makes the tables of [va, va + bytes) down to level 2, so that moving entries
-// there cannot fail half way. Small tables: only where entries will go.
-static bool make_tables(uintptr_t from, uintptr_t to, size_t bytes, bool link)
+// Whole tables go from `from` to `to` as they are, at this offset.
+static bool links(uintptr_t from, uintptr_t to, size_t offset, size_t bytes)
 {
-    for (size_t o = 0; o < bytes; o += PAGE_SIZE) {
-        int level;
-        pte_t *e = pt_find(from + o, &level);
+    return (from + offset) % HUGE_BYTES == 0 &&
+           (to + offset) % HUGE_BYTES == 0 && bytes - offset >= HUGE_BYTES;
+}
 
-        if (e == NULL && !link) {
-            o = align_down(from + o, pte_span(2)) + pte_span(2) - from -
-                PAGE_SIZE;
-            continue;
-        }
-        if (link) {
+// Makes the tables at `to` that the entries will need, so that moving them can't
+// fail half way.
+static bool make_tables(uintptr_t from, uintptr_t to, size_t bytes)
+{
+    for (size_t o = 0; o < bytes;) {
+        int level;
+        pte_t *e;
+
+        if (links(from, to, o, bytes)) {
             if (!pt_make_parent(to + o))
                 return false;
-            o += HUGE_BYTES - PAGE_SIZE;
-        } else if (pt_get(e) != 0 && pt_make(to + o) == NULL) {
-            return false;
+            o += HUGE_BYTES;
+            continue;
         }
+        e = pt_find(from + o, &level);
+        if (e == NULL) {
+            o = align_down(from + o, pte_span(2)) + pte_span(2) - from;
+            continue;
+        }
+        if (pt_get(e) != 0 && pt_make(to + o) == NULL)
+            return false;
+        o += PAGE_SIZE;
     }
     return true;
 }
@@ -588,8 +708,7 @@ static void move_entries(uintptr_t from, uintptr_t to, size_t bytes)
         int level;
         pte_t *e;
 
-        if ((from + o) % HUGE_BYTES == 0 && (to + o) % HUGE_BYTES == 0 &&
-            bytes - o >= HUGE_BYTES) {
+        if (links(from, to, o, bytes)) {
             pt_relink(from + o, to + o);
             o += HUGE_BYTES;
             continue;
@@ -612,11 +731,10 @@ static void move_entries(uintptr_t from, uintptr_t to, size_t bytes)
 // Large pages that can't be relinked whole become small ones.
 static int split_large_in(uintptr_t from, uintptr_t to, size_t bytes)
 {
-    if ((from - to) % HUGE_BYTES == 0)
-        return 0;
-    for (uintptr_t va = align_down(from, HUGE_BYTES); va < from + bytes;
+    for (uintptr_t va = align_up(from, HUGE_BYTES); va < from + bytes;
          va += HUGE_BYTES) {
-        if (split_at(va + PAGE_SIZE) != 0)
+        if (!links(from, to, va - from, bytes) &&
+            split_at(va + PAGE_SIZE) != 0)
             return -ENOMEM;
     }
     return 0;
@@ -635,31 +753,50 @@ static int move_locked(struct call *c)
         return -EINVAL; // several regions
     freeze(r);
     thaw(r);
+    // Memory that others show too does not grow: what is added is of its own,
+    // or it would show what they have behind.
+    bool extra = r->peer != r && c->new_bytes > c->bytes;
+
     had = cost(r);
-    if (had > 0)
-        has = mm_mapping_cost(c->new_bytes);
+    if (extra)
+        has = had + cost_of(r->flags & ~(unsigned)REGION_ALIAS,
+                            c->new_bytes - c->bytes);
+    else
+        has = cost_of(r->flags, c->new_bytes);
     // A wish that is not free is an error: the caller counts on it.
     uintptr_t to = place(c->to, c->new_bytes);
 
     if (to == 0 || (c->to != 0 && to != c->to))
         return c->to != 0 ? -EEXIST : -ENOMEM;
-    if (has > had && !mm_charge(has - had))
+    if (has > had && !charge(has - had))
         return -ENOMEM;
     if (split_large_in(c->va, to, keep) != 0 ||
-        !make_tables(c->va, to, keep,
-                     (c->va - to) % HUGE_BYTES == 0 && c->va % HUGE_BYTES == 0 &&
-                         keep % HUGE_BYTES == 0)) {
+        !make_tables(c->va, to, keep) ||
+        hand_over(r, c->va + keep, c->va + c->bytes) != 0) {
         if (has > had)
-            mm_uncharge(has - had);
+            uncharge(has - had);
         return -ENOMEM;
     }
-    region_rekey(r, to, to + c->new_bytes);
+    struct region *tail = NULL;
+
+    if (extra) {
+        tail = new_region(to + keep, c->new_bytes - keep, r->prot,
+                          r->flags & ~(unsigned)REGION_ALIAS, r->name);
+        if (tail == NULL) {
+            if (has > had)
+                uncharge(has - had);
+            return -ENOMEM;
+        }
+    }
+    region_rekey(r, to, to + (tail != NULL ? keep : c->new_bytes));
+    if (tail != NULL)
+        insert_free(tail);
     r->window = 0;
     if (!dirty_resize(r))
         dirty_forget(r);
     move_entries(c->va, to, keep);
     if (has < had)
-        mm_uncharge(had - has);
+        uncharge(had - has);
     c->to = to;
     atomic_fetch_add_explicit(&mm_counters.moves, 1, memory_order_relaxed);
     return 0;
@@ -734,7 +871,7 @@ static int alias_locked(struct call *c)
     }
     uintptr_t at = place(c->to, c->bytes);
     struct region *a = at != 0 ? new_region(at, c->bytes, c->prot,
-                                            REGION_UNCHARGED, "an alias")
+                                            REGION_ALIAS, "an alias")
                                : NULL;
 
     if (a == NULL)
@@ -742,9 +879,7 @@ static int alias_locked(struct call *c)
     if (drop_zero_frames(r))
         c->flags = 1;
     region_join(a, r, c->va);
-    int err = region_insert(a);
-
-    ASSERT(err == 0);
+    insert_free(a);
     c->to = at;
     return 0;
 }
@@ -848,7 +983,7 @@ static int clone_locked(struct call *c)
                              "a snapshot")
                 : NULL;
 
-    if (copy == NULL || !mm_charge(cost(copy))) {
+    if (copy == NULL || !charge(cost(copy))) {
         if (copy != NULL)
             region_free(copy);
         return -ENOMEM;
@@ -858,19 +993,17 @@ static int clone_locked(struct call *c)
     // taken by a region that serves nothing.
     copy->prot = 0;
     copy->flags |= REGION_FIXED;
-    int err = region_insert(copy);
-
-    ASSERT(err == 0);
+    insert_free(copy);
     freeze(r);
     copy->prot = r->prot;
-    err = clone_pages(r, copy, c->va);
+    int err = clone_pages(r, copy, c->va);
     spin_unlock(&mm_lock);
     arch_tlb_shootdown(c->va, r->peer == r ? c->bytes / PAGE_SIZE : 0);
     spin_lock(&mm_lock);
     copy->flags &= ~(unsigned)REGION_FIXED;
     thaw(r);
     if (err != 0) {
-        mm_uncharge(cost(copy));
+        uncharge(cost(copy));
         region_erase(copy);
         region_free(copy);
     }
@@ -1031,12 +1164,24 @@ long vm_promote(uintptr_t va, size_t bytes)
 
 // ---- check ----
 
+static void add_cost(struct region *r, void *arg)
+{
+    if (r->pooled)
+        *(uint64_t *)arg += cost(r);
+}
+
 static void check_call(void *arg)
 {
+    uint64_t sum = 0;
+
     (void)arg;
     spin_lock(&mm_lock);
     region_check();
     pt_check();
+    region_each(add_cost, &sum);
+    if (sum != charged)
+        panic("vm: regions cost %lu pages, charged are %lu",
+              (unsigned long)sum, (unsigned long)charged);
     spin_unlock(&mm_lock);
     frame_check();
 }

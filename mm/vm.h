@@ -31,7 +31,8 @@ MUST_USE int vm_unmap(uintptr_t va, size_t bytes);
 // Changes the rights; charges what becomes accessible, and was only reserved.
 MUST_USE int vm_protect(uintptr_t va, size_t bytes, unsigned prot);
 
-// Gives the frames back. The memory stays mapped and reads as zero, or, with
+// Discards the contents, for aliases of the memory too, and gives the frames
+// back. The memory stays mapped and reads as zero, or, with
 // unreserve, becomes a reservation again: only its addresses remain.
 MUST_USE int vm_decommit(uintptr_t va, size_t bytes, bool unreserve);
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "host-tests/mm/mm_fixture.h"
+#include "mm/fcache.h"
 
 enum { RAM = 64 * MIB };
 
@@ -28,14 +29,18 @@ static int stop(void **state)
     return 0;
 }
 
-static void free_one(paddr_t p)
+// Clears entries, flushes, frees the frames if asked to.
+static void clear(uintptr_t va, size_t npages, bool free_frames)
 {
-    frame_free(p, 0);
-}
+    for (size_t i = 0; i < npages; i++) {
+        int level;
+        pte_t *e = pt_find(va + i * PAGE_SIZE, &level);
+        pte_t old = e != NULL ? pt_set(e, 0) : 0;
 
-static void keep(paddr_t p)
-{
-    (void)p;
+        arch_tlb_shootdown(va + i * PAGE_SIZE, 1);
+        if (free_frames && pte_present(old))
+            frame_free(pte_paddr(old), 0);
+    }
 }
 
 static void a_mapped_page_shows_its_frame(void **state)
@@ -52,8 +57,8 @@ static void a_mapped_page_shows_its_frame(void **state)
 
     assert_int_equal(level, 1);
     assert_true(*e & PTE_DIRTY); // the walker sets it as a CPU does
-    pt_unmap(base, 1, free_one);
-    assert_false(pte_present(*e));
+    clear(base, 1, true);
+    assert_false(pte_present(pt_get(e)));
 }
 
 static void a_clean_page_becomes_dirty_by_a_store_only(void **state)
@@ -67,7 +72,7 @@ static void a_clean_page_becomes_dirty_by_a_store_only(void **state)
     assert_false(*pt_find(base, &level) & PTE_DIRTY);
     *(volatile char *)base = 1;
     assert_true(*pt_find(base, &level) & PTE_DIRTY);
-    pt_unmap(base, 1, free_one);
+    clear(base, 1, true);
 }
 
 static void a_stale_translation_stays_until_flushed(void **state)
@@ -81,11 +86,11 @@ static void a_stale_translation_stays_until_flushed(void **state)
     assert_int_equal(pt_map(base, a, PAGE_SIZE, PROT_R, 1), 0);
     assert_int_equal(*(volatile char *)base, 'a');
     // Break without make, and without a shootdown: what a bug would do.
-    *pt_find(base, &level) = pte_make_leaf(b, PROT_R, 1);
+    pt_set(pt_find(base, &level), pte_make_leaf(b, PROT_R, 1));
     assert_int_equal(*(volatile char *)base, 'a');
     arch_tlb_shootdown(base, 1);
     assert_int_equal(*(volatile char *)base, 'b');
-    pt_unmap(base, 1, free_one);
+    clear(base, 1, true);
     frame_free(a, 0);
 }
 
@@ -105,37 +110,61 @@ static void largest_pages_that_fit_are_used(void **state)
     assert_int_equal(level, 1);
     assert_non_null(pt_find(va + 2 * MIB, &level));
     assert_int_equal(level, 2);
-    *pt_find(va + 2 * MIB, &level) = 0;
+    pt_set(pt_find(va + 2 * MIB, &level), 0);
     arch_tlb_shootdown(0, 0);
-    pt_unmap(va - PAGE_SIZE + 2 * MIB, 1, keep);
+    clear(va - PAGE_SIZE + 2 * MIB, 1, false);
     frame_free(p, 10);
 }
 
-static unsigned dropped;
-
-static void count(paddr_t p)
+static void empty_tables_are_given_back(void **state)
 {
-    dropped++;
+    uint64_t before = pt_tables();
+    static struct pt_garbage g;
+    paddr_t p = frame_alloc(0, FRAME_DIRTY);
+    uintptr_t far = base + (UINT64_C(1) << 33);
+
+    (void)state;
+    assert_int_equal(pt_map(far, p, PAGE_SIZE, PROT_R, 1), 0);
+    assert_int_equal(pt_map(far + 2 * MIB, p, PAGE_SIZE, PROT_R, 1), 0);
+    assert_true(pt_tables() >= before + 2);
+    pt_check();
+    clear(far, 1, false);
+    pt_prune(far, far + GIB, &g);
+    assert_int_equal(g.n, 1);
+    clear(far + 2 * MIB, 1, false);
+    pt_prune(far, far + GIB, &g);
+    arch_tlb_shootdown(0, 0);
+    pt_free_garbage(&g);
+    assert_true(pt_tables() <= before);
+    pt_check();
     frame_free(p, 0);
 }
 
-static void unmap_skips_what_was_never_mapped(void **state)
+static void split_and_relink_keep_what_is_mapped(void **state)
 {
-    enum { PAGES = 3000, EVERY = 7 };
+    uintptr_t va = align_up(base, 2 * MIB) + GIB, to = va + 64 * (uintptr_t)MIB;
+    paddr_t p = frame_alloc(9, FRAME_ZERO);
+    int level;
 
     (void)state;
-    for (unsigned i = 0; i < PAGES; i += EVERY)
-        assert_int_equal(pt_map(base + i * (uintptr_t)PAGE_SIZE,
-                                frame_alloc(0, FRAME_DIRTY), PAGE_SIZE, PROT_R,
-                                1),
-                         0);
-    uint64_t free_before = frame_stats().free;
-
-    dropped = 0;
-    // A terabyte is skipped table by table.
-    pt_unmap(base, (UINT64_C(1) << 34) / PAGE_SIZE, count);
-    assert_int_equal(dropped, (PAGES + EVERY - 1) / EVERY);
-    assert_int_equal(frame_stats().free, free_before + dropped);
+    assert_int_equal(pt_map(va, p, 2 * MIB, PROT_R | PROT_W, 2), 0);
+    *(volatile char *)(va + 5 * PAGE_SIZE) = 7;
+    assert_int_equal(pt_split(va), 0);
+    arch_tlb_shootdown(va, 512);
+    assert_non_null(pt_find(va + 5 * PAGE_SIZE, &level));
+    assert_int_equal(level, 1);
+    // One D bit for 2 MiB becomes one for each page.
+    assert_true(pt_get(pt_find(va + 9 * PAGE_SIZE, &level)) & PTE_DIRTY);
+    assert_int_equal(*(volatile char *)(va + 5 * PAGE_SIZE), 7);
+    pt_check();
+    assert_true(pt_make_parent(to));
+    assert_true(pt_relink(va, to));
+    assert_false(pt_relink(va, to + 4 * MIB));
+    arch_tlb_shootdown(0, 0);
+    assert_int_equal(*(volatile char *)(to + 5 * PAGE_SIZE), 7);
+    pt_check();
+    clear(to, 512, false);
+    frame_free(p, 9);
 }
 
 static void no_frame_for_a_table_is_an_error_value(void **state)
@@ -144,6 +173,7 @@ static void no_frame_for_a_table_is_an_error_value(void **state)
     size_t n = 0;
 
     (void)state;
+    frame_cache_flush();
     while ((all[n] = frame_alloc(0, FRAME_DIRTY)).raw != 0)
         n++;
     uintptr_t far = ARCH_REGION_BASE + (UINT64_C(1) << 35) + GIB;
@@ -178,7 +208,8 @@ int main(void)
         cmocka_unit_test(a_clean_page_becomes_dirty_by_a_store_only),
         cmocka_unit_test(a_stale_translation_stays_until_flushed),
         cmocka_unit_test(largest_pages_that_fit_are_used),
-        cmocka_unit_test(unmap_skips_what_was_never_mapped),
+        cmocka_unit_test(empty_tables_are_given_back),
+        cmocka_unit_test(split_and_relink_keep_what_is_mapped),
         cmocka_unit_test(no_frame_for_a_table_is_an_error_value),
         cmocka_unit_test(pte_keeps_what_it_is_made_of),
     };
