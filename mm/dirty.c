@@ -37,8 +37,8 @@ static struct dirty_log *new_log(int client, uint64_t npages)
 
     while ((size_t)PAGE_SIZE << order < bytes)
         order++;
-    paddr_t p = order <= FRAME_MAX_ORDER ? frame_alloc(order, FRAME_ZERO)
-                                         : paddr(0);
+    paddr_t p =
+        order <= FRAME_MAX_ORDER ? frame_alloc(order, FRAME_ZERO) : paddr(0);
 
     if (p.raw == 0)
         return NULL;
@@ -239,8 +239,7 @@ static int watch_locked(struct call *c)
 {
     struct region *r = region_find(c->va);
 
-    if (r == NULL || r->ops != &region_anon_ops ||
-        !(clients >> c->client & 1))
+    if (r == NULL || r->ops != &region_anon_ops || !(clients >> c->client & 1))
         return -EINVAL;
     if (log_of(r, c->client) != NULL)
         return -EEXIST;

@@ -97,8 +97,8 @@ bool region_map_page(uintptr_t va, unsigned prot, bool for_stack)
         return false;
     if (pte_present(pt_get(e)))
         return true;
-    paddr_t p = for_stack ? frame_cache_take_for_stack()
-                          : frame_cache_take(FRAME_ZERO);
+    paddr_t p =
+        for_stack ? frame_cache_take_for_stack() : frame_cache_take(FRAME_ZERO);
 
     if (p.raw == 0)
         return false;
@@ -132,8 +132,8 @@ static bool share_with_peer(struct region *r, uintptr_t page, pte_t *e,
     return false;
 }
 
-static enum fault_result map_absent(struct region *r, uintptr_t page,
-                                    pte_t *e, unsigned access)
+static enum fault_result map_absent(struct region *r, uintptr_t page, pte_t *e,
+                                    unsigned access)
 {
     bool busy = false;
 
@@ -156,8 +156,8 @@ static enum fault_result map_absent(struct region *r, uintptr_t page,
 static void fault_around(struct region *r, uintptr_t page)
 {
     if (page == r->next_fault && r->window > 0)
-        r->window = r->window < FAULT_AROUND_MAX ? r->window * 2
-                                                 : FAULT_AROUND_MAX;
+        r->window =
+            r->window < FAULT_AROUND_MAX ? r->window * 2 : FAULT_AROUND_MAX;
     else
         r->window = 1;
     r->next_fault = page + r->window * (uintptr_t)PAGE_SIZE;
@@ -206,9 +206,9 @@ static uint32_t ring_replace(struct region *r, uintptr_t page, paddr_t frame,
     do {
         pte_t *e = peer_entry(r, page, p);
         pte_t v = e != NULL ? pt_get(e) : 0;
-        bool match = frame.raw != 0 ? pt_has_frame(v) &&
-                                          pte_paddr(v).raw == frame.raw
-                                    : v == PTE_BUSY;
+        bool match = frame.raw != 0
+                         ? pt_has_frame(v) && pte_paddr(v).raw == frame.raw
+                         : v == PTE_BUSY;
 
         if (match) {
             if (v & PTE_DIRTY)

@@ -25,16 +25,16 @@
 enum {
     CACHE_MAX = 64,
     BATCH = 32,
-    RESERVE = 12, // frames: 8 for pages of a stack, 4 for page tables
-    ZERO_STEP = 8, // cleared per call of frame_zero_ahead
+    RESERVE = 12,      // frames: 8 for pages of a stack, 4 for page tables
+    ZERO_STEP = 8,     // cleared per call of frame_zero_ahead
     SCARCE_SHARE = 16, // caches stay small while a CPU's share is below this
 };
 
 struct frame_cache {
-    unsigned n, nreserve;           // [o]
-    paddr_t frames[CACHE_MAX];      // [o]
-    paddr_t reserve[RESERVE];       // [o]
-    uint64_t from_zeroed, cleared;  // [o]
+    unsigned n, nreserve;          // [o]
+    paddr_t frames[CACHE_MAX];     // [o]
+    paddr_t reserve[RESERVE];      // [o]
+    uint64_t from_zeroed, cleared; // [o]
 } __attribute__((aligned(64)));
 
 static struct frame_cache boot_cache;
@@ -170,8 +170,8 @@ void frame_reserve_refill(void)
     struct frame_cache *c = mine();
 
     if (c != NULL && c->nreserve < RESERVE)
-        c->nreserve += frame_take_batch(c->reserve + c->nreserve,
-                                        RESERVE - c->nreserve);
+        c->nreserve +=
+            frame_take_batch(c->reserve + c->nreserve, RESERVE - c->nreserve);
 }
 
 bool frame_zero_ahead(void)

@@ -28,9 +28,9 @@ bool frame_zero_ahead(void);
 void frame_cache_flush(void);
 
 struct frame_cache_stats {
-    uint64_t cached;     // single frames in caches of CPUs, zeroed ones too
-    uint64_t zeroed;     // of these, cleared in advance
-    uint64_t reserved;   // in the reserves
+    uint64_t cached;   // single frames in caches of CPUs, zeroed ones too
+    uint64_t zeroed;   // of these, cleared in advance
+    uint64_t reserved; // in the reserves
     uint64_t from_zeroed, cleared; // served from the zeroed list; cleared late
 };
 

@@ -139,8 +139,7 @@ void frame_put(paddr_t p)
 {
     struct frame *f = frame_of(p.raw >> PAGE_SHIFT);
     // Release: our last use of the contents; acquire: everybody else's.
-    uint32_t old =
-        atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel);
+    uint32_t old = atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel);
 
     ASSERT(old > 0);
     if (old == 1)

@@ -27,4 +27,3 @@ pte_t mm_leaf(const struct region *r, paddr_t p, bool cow);
 // The address in r of the page that q shows at va; 0 if r does not show it.
 uintptr_t mm_peer_address(const struct region *q, uintptr_t va,
                           const struct region *r);
-

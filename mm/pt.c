@@ -49,8 +49,7 @@ uint64_t pt_tables(void)
 
 pte_t pt_get(const pte_t *e)
 {
-    return atomic_load_explicit((const _Atomic pte_t *)e,
-                                memory_order_relaxed);
+    return atomic_load_explicit((const _Atomic pte_t *)e, memory_order_relaxed);
 }
 
 static paddr_t table_frame(const pte_t *e)
@@ -73,8 +72,8 @@ static void count(const pte_t *e, pte_t old, pte_t new)
 pte_t pt_set(pte_t *e, pte_t to)
 {
     // Release: the frame's contents are there before a walker can reach it.
-    pte_t old = atomic_exchange_explicit((_Atomic pte_t *)e, to,
-                                         memory_order_acq_rel);
+    pte_t old =
+        atomic_exchange_explicit((_Atomic pte_t *)e, to, memory_order_acq_rel);
 
     count(e, old, to);
     return old;
@@ -84,9 +83,9 @@ bool pt_try_set(pte_t *e, pte_t from, pte_t to)
 {
     pte_t expect = from;
 
-    if (!atomic_compare_exchange_strong_explicit(
-            (_Atomic pte_t *)e, &expect, to, memory_order_acq_rel,
-            memory_order_relaxed))
+    if (!atomic_compare_exchange_strong_explicit((_Atomic pte_t *)e, &expect,
+                                                 to, memory_order_acq_rel,
+                                                 memory_order_relaxed))
         return false;
     count(e, from, to);
     return true;

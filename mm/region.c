@@ -25,7 +25,7 @@
 #include "mm/vm.h"
 
 struct spinlock mm_lock;
-static struct region *tree;        // [mm_lock]
+static struct region *tree;         // [mm_lock]
 static struct region *free_regions; // [mm_lock] descriptors, by left
 
 static uint32_t hash(uintptr_t x)

@@ -13,10 +13,10 @@ enum fault_result {
 };
 
 enum region_flags {
-    REGION_FIXED = 1,    // the runtime's: programs can't change it
-    REGION_SPARSE = 2,   // reads map the shared zero frame (R12: never stacks)
+    REGION_FIXED = 1,     // the runtime's: programs can't change it
+    REGION_SPARSE = 2,    // reads map the shared zero frame (R12: never stacks)
     REGION_UNCHARGED = 4, // nothing is promised: a touch may end in OOM (R14)
-    REGION_DEVICE = 8,   // frames are not ours: never counted or freed
+    REGION_DEVICE = 8,    // frames are not ours: never counted or freed
     REGION_RESERVED = 16, // only addresses: charged when it gets rights
     REGION_ALIAS = 32,    // another of the ring is charged for the memory
 };
@@ -50,8 +50,8 @@ struct region {
     uint64_t object_page;
     unsigned frozen; // a clone is being made: stores wait
 
-    uintptr_t next_fault; // where fault-around expects more
-    uint32_t window;      // pages mapped by the last fault
+    uintptr_t next_fault;   // where fault-around expects more
+    uint32_t window;        // pages mapped by the last fault
     struct dirty_log *logs; // clients that watch it (dirty.h)
 
     struct region *left, *right;

@@ -1,0 +1,73 @@
+// What the files of the range operations share. All: mm_lock held, unless said.
+#pragma once
+
+#include "mm/vm.h"
+
+enum {
+    VM_CHUNK = 512,    // entries changed in one go
+    VM_BATCH = 256,    // frames given back after one shootdown
+    VM_HUGE_ORDER = 9, // of a 2 MiB page
+};
+
+#define VM_HUGE_BYTES pte_span(2)
+
+// Arguments, on the caller's stack; the work is done on the system stack.
+struct vm_call {
+    uintptr_t va, to;
+    size_t bytes, new_bytes;
+    unsigned prot, flags;
+    const char *name;
+    long result;
+};
+
+// ---- accounts ----
+
+// Frames that a region of so many bytes can take, with its tables; 0 if another
+// is charged for them, or nobody.
+uint64_t vm_cost_of(unsigned flags, size_t bytes);
+uint64_t vm_cost(const struct region *r);
+
+MUST_USE bool vm_charge(uint64_t npages);
+void vm_charge_anyway(uint64_t npages); // what cannot be refused
+void vm_uncharge(uint64_t npages);
+
+// ---- ranges ----
+
+// 0, or -EINVAL: empty, not of whole pages, or it wraps around. No lock needed.
+MUST_USE int vm_check_range(uintptr_t va, size_t bytes);
+
+// Gives mm_lock up for a moment, so that others get on.
+void vm_breathe(void);
+
+// A large page that lies across va becomes small ones. 0 or -ENOMEM.
+MUST_USE int vm_split_at(uintptr_t va);
+
+// Makes regions end at va and at end. holes: they are no error. Returns 0,
+// -ENOMEM (a hole, or no memory) or -EPERM (the runtime's).
+MUST_USE int vm_isolate(uintptr_t va, uintptr_t end, bool holes);
+
+// See the head of vm_range.c. May release mm_lock while it waits.
+void vm_freeze(struct region *r);
+void vm_thaw(struct region *r);
+
+// A free place for so many bytes: at the wish, if it is free. 0: none.
+uintptr_t vm_place(uintptr_t wish, size_t bytes);
+
+// A region that is not in the tree; NULL: no memory.
+MUST_USE struct region *vm_new_region(uintptr_t va, size_t bytes, unsigned prot,
+                                      unsigned flags, const char *name);
+
+// Puts it into a place that vm_place found.
+void vm_insert_free(struct region *r);
+
+// ---- before frames go ----
+
+// The small entry for va, or NULL (va 0 too).
+pte_t *vm_small_entry(uintptr_t va);
+
+// Hands the frames of [va, end) that only r has an entry for to another of the
+// ring that shows them. 0 or -ENOMEM.
+MUST_USE int vm_hand_over(struct region *r, uintptr_t va, uintptr_t end);
+
+// r goes: an alias of the ring is charged for the memory from now on.
+void vm_bequeath(struct region *r);

@@ -1,0 +1,265 @@
+// What all operations on ranges share: the accounts, cutting regions, finding a
+// place, and keeping others off.
+//
+// Accounts: what is promised to programs is the sum of what their regions cost
+// (mm_check compares). An alias costs nothing while the memory is charged to
+// another of its ring, and inherits the charge when that one goes.
+//
+// Quiet regions: vm_freeze() stops new copy-on-write breaks in a ring and waits
+// for those under way, by giving the lock up for a moment; a frozen region is in
+// the hands of one operation until vm_thaw().
+
+#include <errno.h>
+
+#include "mm/mm_impl.h"
+#include "mm/vm_impl.h"
+
+enum { GUARD = PAGE_SIZE }; // left free behind each mapping
+
+static uintptr_t search_from; // [mm_lock] where the last mapping ended
+
+// ---- accounts ----
+
+// What is promised to programs is the sum of what their regions cost (vm_check).
+static uint64_t charged; // [mm_lock]
+
+uint64_t vm_cost_of(unsigned flags, size_t bytes)
+{
+    if (flags & (REGION_UNCHARGED | REGION_RESERVED | REGION_ALIAS))
+        return 0;
+    return mm_mapping_cost(bytes);
+}
+
+uint64_t vm_cost(const struct region *r)
+{
+    return vm_cost_of(r->flags, r->end - r->start);
+}
+
+bool vm_charge(uint64_t npages)
+{
+    if (!mm_charge(npages))
+        return false;
+    charged += npages;
+    return true;
+}
+
+// What cannot be refused: a region is cut, and its parts need more tables.
+void vm_charge_anyway(uint64_t npages)
+{
+    mm_charge_stack(npages);
+    charged += npages;
+}
+
+void vm_uncharge(uint64_t npages)
+{
+    mm_uncharge(npages);
+    charged -= npages;
+}
+
+// ---- helpers, mm_lock held ----
+
+void vm_breathe(void)
+{
+    spin_unlock(&mm_lock);
+    arch_relax();
+    spin_lock(&mm_lock);
+}
+
+int vm_check_range(uintptr_t va, size_t bytes)
+{
+    if (bytes == 0 || (va | bytes) % PAGE_SIZE != 0 || va + bytes < va)
+        return -EINVAL;
+    return 0;
+}
+
+// A large page that lies across va becomes small ones.
+int vm_split_at(uintptr_t va)
+{
+    int level;
+    pte_t *e = pt_find(va, &level);
+
+    if (e == NULL || level == 1 || !pte_present(pt_get(e)) ||
+        va % pte_span(level) == 0)
+        return 0;
+    paddr_t p = paddr(pte_paddr(pt_get(e)).raw & ~(pte_span(level) - 1));
+
+    ASSERT(level == 2);
+    if (pt_split(va) != 0)
+        return -ENOMEM;
+    frame_split(p, VM_HUGE_ORDER);
+    return 0;
+}
+
+static int cut_at(uintptr_t va)
+{
+    struct region *r;
+
+    // A frozen region is in the hands of another operation.
+    while ((r = region_find(va)) != NULL && r->start != va && r->frozen > 0)
+        vm_breathe();
+    if (vm_split_at(va) != 0)
+        return -ENOMEM;
+    if (r == NULL || r->start == va)
+        return 0;
+    uint64_t whole = vm_cost(r);
+    struct region *hi = region_cut(r, va);
+
+    if (hi == NULL)
+        return -ENOMEM;
+    if (vm_cost(r) + vm_cost(hi) > whole)
+        vm_charge_anyway(vm_cost(r) + vm_cost(hi) - whole);
+    return 0;
+}
+
+// The regions of [va, end) end at its ends; with no holes unless they are fine.
+int vm_isolate(uintptr_t va, uintptr_t end, bool holes)
+{
+    uintptr_t at = va;
+
+    for (struct region *r = region_first_above(va); r != NULL && r->start < end;
+         r = region_first_above(r->end)) {
+        if (r->flags & REGION_FIXED)
+            return -EPERM;
+        if (r->start > at && !holes)
+            return -ENOMEM;
+        at = r->end;
+    }
+    if (at < end && !holes)
+        return -ENOMEM;
+    if (cut_at(va) != 0 || cut_at(end) != 0)
+        return -ENOMEM;
+    return 0;
+}
+
+static bool busy_in(uintptr_t va, uintptr_t end)
+{
+    while (va < end) {
+        int level;
+        pte_t *e = pt_find(va, &level);
+
+        if (e == NULL) {
+            va = align_down(va, pte_span(2)) + pte_span(2);
+            continue;
+        }
+        if (pt_get(e) == PTE_BUSY)
+            return true;
+        va += PAGE_SIZE;
+    }
+    return false;
+}
+
+// From here until vm_thaw() nobody replaces a frame of r. r stays valid: only
+// frozen operations change regions, and they wait for each other.
+void vm_freeze(struct region *r)
+{
+    while (r->frozen > 0)
+        vm_breathe();
+    struct region *p = r;
+
+    do {
+        p->frozen++;
+        p = p->peer;
+    } while (p != r);
+    while (busy_in(r->start, r->end))
+        vm_breathe();
+}
+
+void vm_thaw(struct region *r)
+{
+    struct region *p = r;
+
+    do {
+        p->frozen--;
+        p = p->peer;
+    } while (p != r);
+}
+
+static uintptr_t find_gap(size_t bytes, uintptr_t from)
+{
+    for (uintptr_t at = from;;) {
+        struct region *r = region_first_above(at);
+
+        if (at + bytes + GUARD > ARCH_REGION_END || at + bytes < at)
+            return 0;
+        if (r == NULL || r->start >= at + bytes + GUARD)
+            return at;
+        at = align_up(r->end + GUARD, PAGE_SIZE);
+        // Large things start where large pages and relinking can work.
+        if (bytes >= VM_HUGE_BYTES)
+            at = align_up(at, VM_HUGE_BYTES);
+    }
+}
+
+uintptr_t vm_place(uintptr_t wish, size_t bytes)
+{
+    uintptr_t first =
+        ARCH_REGION_BASE + (ARCH_REGION_END - ARCH_REGION_BASE) / 2;
+    uintptr_t from = search_from != 0 ? search_from : first, at;
+    struct region *r = wish != 0 ? region_first_above(wish) : NULL;
+
+    if (wish >= ARCH_REGION_BASE && wish + bytes > wish &&
+        wish + bytes <= ARCH_REGION_END && wish % PAGE_SIZE == 0 &&
+        (r == NULL || r->start >= wish + bytes))
+        return wish;
+    if (bytes >= VM_HUGE_BYTES)
+        from = align_up(from, VM_HUGE_BYTES);
+    at = find_gap(bytes, from);
+    if (at == 0)
+        at = find_gap(bytes, first);
+    if (at != 0)
+        search_from = at + bytes + GUARD;
+    return at;
+}
+
+struct region *vm_new_region(uintptr_t va, size_t bytes, unsigned prot,
+                             unsigned flags, const char *name)
+{
+    struct region *r = region_new();
+
+    if (r != NULL) {
+        r->start = va;
+        r->end = va + bytes;
+        r->prot = prot;
+        r->flags = flags;
+        r->name = name;
+        r->peer = r;
+    }
+    return r;
+}
+
+// Into a place that vm_place() found.
+void vm_insert_free(struct region *r)
+{
+    int err = region_insert(r);
+
+    ASSERT(err == 0);
+}
+
+// ---- check ----
+
+static void add_cost(struct region *r, void *arg)
+{
+    if (r->pooled)
+        *(uint64_t *)arg += vm_cost(r);
+}
+
+static void check_call(void *arg)
+{
+    uint64_t sum = 0;
+
+    (void)arg;
+    spin_lock(&mm_lock);
+    region_check();
+    pt_check();
+    region_each(add_cost, &sum);
+    if (sum != charged)
+        panic("vm: regions cost %lu pages, charged are %lu", (unsigned long)sum,
+              (unsigned long)charged);
+    spin_unlock(&mm_lock);
+    frame_check();
+}
+
+void mm_check(void)
+{
+    arch_on_system_stack(check_call, NULL);
+}
