@@ -21,6 +21,7 @@
 
 #include "arch/option.h"
 #include "mm/frame_impl.h"
+#include "mm/mm.h"
 
 enum {
     CACHE_MAX = 64,
@@ -136,6 +137,9 @@ paddr_t frame_cache_take_for_stack(void)
         return p;
     p = c->reserve[--c->nreserve];
     memset(arch_direct(p), 0, PAGE_SIZE);
+    // Filled again when no-preempt ends; the shortage is looked at then too.
+    mm_frames_scarce();
+    preempt_set_pending();
     return with_user(p);
 }
 
@@ -177,7 +181,11 @@ void frame_reserve_refill(void)
 bool frame_zero_ahead(void)
 {
     paddr_t p[ZERO_STEP];
-    uint64_t bound = min_u64(frame_zeroed_max, frames_free_now() / 8);
+    // Not more than were asked for so far: a program that takes few frames
+    // finds idle CPUs idle.
+    struct frame_cache_stats s = frame_cache_stats();
+    uint64_t bound = min_u64(min_u64(frame_zeroed_max, frames_free_now() / 8),
+                             s.from_zeroed + s.cleared);
     unsigned n;
 
     if (atomic_load_explicit(&nzeroed, memory_order_relaxed) >= bound)

@@ -22,10 +22,6 @@ static struct mm_range ram[MM_MAX_RANGES + 16]; // sorted, disjoint pages
 static unsigned nram;
 static struct mm_range bump; // what is left of the piece we take frames from
 
-static _Atomic uint64_t committed; // pages promised; relaxed, a counter
-static uint64_t commit_limit;      // [c] after mm_boot_done
-static uint64_t scarce_below;      // [c] free frames, after mm_init
-
 // Cuts [start, end) out of the list.
 static void exclude(uint64_t start, uint64_t end)
 {
@@ -274,8 +270,7 @@ const char *mm_init(struct mm_boot *b, void (*load_root)(paddr_t root))
     pt_count_boot_tables();
     pt_set_alloc(fault_table_frame);
     fault_init();
-    commit_limit = frame_stats().total;
-    scarce_below = 64 + commit_limit / 64;
+    mm_boot_done();
     arch_hooks.fault = mm_fault;
     return NULL;
 }
@@ -293,53 +288,4 @@ void mm_map_nailed(uintptr_t va, paddr_t pa, size_t npages, unsigned prot)
 {
     if (pt_map(va, pa, npages * PAGE_SIZE, prot, 1) != 0)
         panic("mm: no frame left during start-up: run with more MEM");
-}
-
-bool mm_charge(uint64_t npages)
-{
-    uint64_t old = atomic_load_explicit(&committed, memory_order_relaxed);
-
-    do {
-        if (npages > commit_limit || old > commit_limit - npages)
-            return false;
-    } while (!atomic_compare_exchange_weak_explicit(
-        &committed, &old, old + npages, memory_order_relaxed,
-        memory_order_relaxed));
-    return true;
-}
-
-void mm_charge_stack(uint64_t npages)
-{
-    atomic_fetch_add_explicit(&committed, npages, memory_order_relaxed);
-}
-
-uint64_t mm_mapping_cost(uint64_t bytes)
-{
-    uint64_t pages = bytes / PAGE_SIZE, cost = pages;
-
-    for (int level = 2; level <= PT_LEVELS && pages > 0; level++) {
-        pages = (pages + PT_ENTRIES - 1) / PT_ENTRIES;
-        cost += pages;
-    }
-    return cost;
-}
-
-void mm_boot_done(void)
-{
-    commit_limit = frame_stats().free;
-}
-
-void mm_uncharge(uint64_t npages)
-{
-    atomic_fetch_sub_explicit(&committed, npages, memory_order_relaxed);
-}
-
-uint64_t mm_free_frames(void)
-{
-    return frame_stats().free + frame_cache_stats().cached;
-}
-
-bool mm_frames_scarce(void)
-{
-    return frames_free_now() < scarce_below;
 }

@@ -65,7 +65,45 @@ void mm_boot_done(void);
 // Frames that nobody uses: free ones and those in caches. Context: any.
 uint64_t mm_free_frames(void);
 
+struct mm_commit {
+    uint64_t committed; // pages promised, or counted against the rest
+    uint64_t limit;     // pages that may be
+    uint64_t usable;    // frames that were free when the program began
+};
+
+struct mm_commit mm_commit(void);
+
+// How few frames are free. Context: any.
+enum mm_pressure {
+    MM_PLENTY,
+    MM_LOW,      // less than an eighth
+    MM_HIGH,     // less than a sixteenth
+    MM_CRITICAL, // less than a 64th, or 64
+};
+
+enum mm_pressure mm_pressure(void);
+
+// Somebody who can give frames back when they get few. reclaim gives back about
+// npages if it can, the more eagerly the higher the level, and returns how many.
+// It runs in the scheduler or in the goroutine whose charge failed, with no lock
+// held, and may take its own. The owner keeps the struct for ever.
+struct mm_reclaimer {
+    uint64_t (*reclaim)(uint64_t npages, enum mm_pressure level);
+    struct mm_reclaimer *next;
+};
+
+void mm_reclaimer_add(struct mm_reclaimer *r);
+
+// Asks them all for npages. Returns how many came. Context: no lock held.
+uint64_t mm_reclaim(uint64_t npages);
+
+// True if somebody met a shortage since mm_relieve last ran; the scheduler
+// looks, and calls it. Context: any; scheduler.
+bool mm_pressure_pending(void);
+void mm_relieve(void);
+
 // True when frames are so few that nothing should be mapped in advance.
+// Context: any.
 bool mm_frames_scarce(void);
 
 // What lies at va, in a few words, for reports. Takes no lock.

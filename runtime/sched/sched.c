@@ -16,6 +16,8 @@
 
 #include <string.h>
 
+#include "mm/fcache.h"
+#include "mm/mm.h"
 #include "runtime/libc/libc.h"
 #include "runtime/sched/g_impl.h"
 #include "runtime/stack/stack.h"
@@ -142,6 +144,8 @@ static void drain_wake_list(struct p *p)
 static void on_pending(void)
 {
     drain_wake_list(this_p());
+    if (frame_reserve_low())
+        frame_reserve_refill();
 }
 
 static void on_tick(void)
@@ -216,9 +220,24 @@ static void run(struct p *p, struct g *g)
     }
 }
 
+// What an idle CPU does for the others, a little at a time. Returns false when
+// there is nothing.
+static bool housekeeping(void)
+{
+    if (frame_reserve_low())
+        frame_reserve_refill();
+    if (mm_pressure_pending()) {
+        mm_relieve();
+        return true;
+    }
+    return frame_zero_ahead();
+}
+
 void sched_run(void)
 {
     struct p *p = this_p();
+
+    frame_reserve_refill();
 
     arch_irq_enable();
     for (;;) {
@@ -229,7 +248,7 @@ void sched_run(void)
 
         if (g != NULL)
             run(p, g);
-        else
+        else if (!housekeeping())
             arch_idle(work_arrived);
     }
 }
