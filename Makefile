@@ -52,7 +52,7 @@ image    := $(out)/$(app).elf
 # Everything reachable from an interrupt or a fault: general registers only (R2)
 nofpu_srcs := $(wildcard boot/*.c boot/*.S arch/*.c arch/x86_64/*.c \
                 arch/x86_64/*.S arch/drivers/*.c mm/*.c runtime/sched/*.c \
-                runtime/stack/*.c runtime/debug/*.c)
+                runtime/stack/*.c runtime/debug/*.c runtime/mem/*.c)
 libc_srcs  := $(wildcard runtime/libc/*.c)
 kernel_objs := $(patsubst %,$(O)/obj/%.o,$(nofpu_srcs) $(libc_srcs))
 app_objs    = $(patsubst %,$(out)/obj/%.o,$(subst ../,__/,$(APP_SRCS:/%=_root/%)))
@@ -136,10 +136,12 @@ endif
 # app with a function called panic or lock_acquire of its own builds unmodified.
 # Tests that look inside are linked with the objects themselves.
 runtime_obj := $(O)/gneiss.o
+api_objs    := $(O)/obj/runtime/libc/% $(O)/obj/runtime/mem/% \
+                 $(O)/obj/runtime/sched/cpu.c.o
 kernel_link := $(if $(filter host-tests/%,$(APP)),$(kernel_objs),$(runtime_obj))
 $(runtime_obj): $(kernel_objs) tools/public-symbols
 	$(Q)$(LD) -r -o $@.all $(kernel_objs)
-	$(Q)NM=$(NM) tools/public-symbols $(filter $(O)/obj/runtime/libc/%,$(kernel_objs)) >$@.symbols
+	$(Q)NM=$(NM) tools/public-symbols $(filter $(api_objs),$(kernel_objs)) >$@.symbols
 	$(Q)objcopy --keep-global-symbols=$@.symbols $@.all $@
 	$(Q)rm -f $@.all
 

@@ -305,7 +305,8 @@ static enum fault_result anon_fault(struct region *r, uintptr_t va,
                                                  : FAULT_DENIED;
     enum fault_result f = map_absent(r, page, e, access);
 
-    if (f == FAULT_SERVED)
+    // Reads of sparse memory in order would be given frames.
+    if (f == FAULT_SERVED && (access != PROT_R || !(r->flags & REGION_SPARSE)))
         fault_around(r, page);
     return f;
 }

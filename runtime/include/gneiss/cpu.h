@@ -1,0 +1,17 @@
+// CPUs: how many there are, and work on one of them.
+//
+// Context: any goroutine, not interrupt handlers.
+#pragma once
+
+// CPUs that run, 1..64; constant.
+unsigned gn_cpu_count(void);
+
+// The CPU that the caller runs on now, 0..gn_cpu_count()-1. It may have changed
+// when the caller looks at the result.
+unsigned gn_cpu_id(void);
+
+// Runs fn(arg) as a goroutine of its own, on that CPU for good, and returns at
+// once. fn may use all of libc; its stack grows as any. Nothing preempts a
+// goroutine today: on its own CPU the caller must sleep or end before fn runs.
+// Returns 0, -EINVAL (no such CPU) or -ENOMEM.
+int gn_cpu_start(unsigned cpu, void (*fn)(void *), void *arg);

@@ -1,0 +1,30 @@
+// <gneiss/cpu.h>, over the scheduler.
+
+#include <gneiss/cpu.h>
+
+#include <errno.h>
+
+#include "runtime/sched/sched.h"
+
+unsigned gn_cpu_count(void)
+{
+    return arch_cpu_count();
+}
+
+unsigned gn_cpu_id(void)
+{
+    return arch_cpu_id();
+}
+
+int gn_cpu_start(unsigned cpu, void (*fn)(void *), void *arg)
+{
+    struct g *g;
+
+    if (cpu >= arch_cpu_count())
+        return -EINVAL;
+    g = g_create(fn, arg, "started by the program", (int)cpu);
+    if (g == NULL)
+        return -ENOMEM;
+    g_ready(g);
+    return 0;
+}
