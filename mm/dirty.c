@@ -18,6 +18,7 @@
 #include "mm/frame.h"
 #include "mm/mm.h"
 #include "mm/mm_impl.h"
+#include "mm/vm_impl.h"
 #include "mm/pt.h"
 
 struct dirty_log {
@@ -197,7 +198,7 @@ int dirty_client_new(void)
 {
     struct call c = {0};
 
-    arch_on_system_stack(client_new_call, &c);
+    vm_run(client_new_call, &c);
     return (int)c.result;
 }
 
@@ -232,7 +233,7 @@ void dirty_client_free(int client)
     struct call c = {.client = client};
 
     ASSERT(client >= 0 && client < DIRTY_CLIENTS);
-    arch_on_system_stack(client_free_call, &c);
+    vm_run(client_free_call, &c);
 }
 
 static int watch_locked(struct call *c)
@@ -270,7 +271,7 @@ int dirty_watch(int client, uintptr_t va)
 
     if (client < 0 || client >= DIRTY_CLIENTS)
         return -EINVAL;
-    arch_on_system_stack(watch_call, &c);
+    vm_run(watch_call, &c);
     return (int)c.result;
 }
 
@@ -327,7 +328,7 @@ long dirty_collect(int client, uintptr_t va,
 {
     struct call c = {.client = client, .va = va, .visit = visit, .arg = arg};
 
-    arch_on_system_stack(collect_call, &c);
+    vm_run(collect_call, &c);
     return c.result;
 }
 
@@ -367,17 +368,13 @@ bool dirty_cut(struct region *r, struct region *hi, uintptr_t va)
     return true;
 }
 
-bool dirty_resize(struct region *r)
+bool dirty_reserve(struct region *r, uint64_t npages)
 {
-    uint64_t npages = (r->end - r->start) / PAGE_SIZE;
-
     for (struct dirty_log **at = &r->logs; *at != NULL; at = &(*at)->next) {
         struct dirty_log *l = *at, *longer;
 
-        if (npages <= l->npages) {
-            l->npages = npages;
+        if (npages <= l->npages)
             continue;
-        }
         longer = new_log(l->client, npages);
         if (longer == NULL)
             return false;

@@ -26,7 +26,7 @@ MUST_USE int dirty_watch(int client, uintptr_t va);
 // Calls visit for each page of the region at va that was stored to since the
 // client's last call, in address order, and forgets them. Returns the number of
 // pages, or -EINVAL if the client does not watch it. visit runs on the system
-// stack, without mm_lock. Context: any but interrupt; waits for a shootdown.
+// stack, without mm_lock, and must start no operation on ranges. Context: any but interrupt; waits for a shootdown.
 long dirty_collect(int client, uintptr_t va,
                    void (*visit)(uintptr_t page, void *arg), void *arg);
 
@@ -43,8 +43,8 @@ void dirty_note(struct region *r, uintptr_t va);
 // r is cut at va, hi becomes the upper part: cuts the bitmaps. False: no memory.
 bool dirty_cut(struct region *r, struct region *hi, uintptr_t va);
 
-// r has another length: its bitmaps get it too. False: no memory.
-bool dirty_resize(struct region *r);
+// r will have npages: its bitmaps have room for them. False: no memory.
+MUST_USE bool dirty_reserve(struct region *r, uint64_t npages);
 
 // r goes: frees its bitmaps.
 void dirty_forget(struct region *r);

@@ -29,6 +29,7 @@ enum { FAULT_AROUND_MAX = 16 }; // pages: 64 KiB, the bound of R4
 static uint8_t last_fault[ARCH_MAX_CPUS]; // [own CPU] enum fault_result
 static paddr_t zero_frame;                // [c] after fault_init
 struct mm_counters mm_counters;
+unsigned mm_nbusy;
 
 void fault_init(void)
 {
@@ -267,6 +268,7 @@ static enum fault_result break_cow(struct region *r, uintptr_t page, pte_t *e)
         return FAULT_OOM;
     uint32_t users = ring_replace(r, page, old, paddr(0));
 
+    mm_nbusy++;
     ring_shootdown(r, page);
     if (!zero)
         memcpy(arch_direct(fresh), arch_direct(old), PAGE_SIZE);
@@ -274,6 +276,7 @@ static enum fault_result break_cow(struct region *r, uintptr_t page, pte_t *e)
     r = region_find(page);
     uint32_t now = ring_replace(r, page, paddr(0), fresh);
 
+    mm_nbusy--;
     ASSERT(now >= 1);
     for (uint32_t i = 1; i < now; i++)
         frame_get(fresh);

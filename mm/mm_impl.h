@@ -14,6 +14,9 @@ struct mm_counters {
 
 extern struct mm_counters mm_counters;
 
+// Pages whose frame is being replaced now (PTE_BUSY). [mm_lock]
+extern unsigned mm_nbusy;
+
 // Takes the shared zero frame. Context: boot.
 void fault_init(void);
 bool mm_is_zero_frame(paddr_t p);

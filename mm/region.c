@@ -22,7 +22,7 @@
 #include "mm/dirty.h"
 #include "mm/fcache.h"
 #include "mm/mm_impl.h"
-#include "mm/vm.h"
+#include "mm/vm_impl.h"
 
 struct spinlock mm_lock;
 static struct region *tree;         // [mm_lock]
@@ -285,7 +285,7 @@ int region_add(struct region *r)
 {
     struct call c = {.r = r};
 
-    arch_on_system_stack(add_call, &c);
+    vm_run(add_call, &c);
     return c.result;
 }
 
@@ -307,7 +307,7 @@ void region_remove(struct region *r)
 {
     struct call c = {.r = r};
 
-    arch_on_system_stack(remove_call, &c);
+    vm_run(remove_call, &c);
 }
 
 static void resize_call(void *arg)
@@ -321,6 +321,8 @@ static void resize_call(void *arg)
 
     if (next != NULL && next->start < c->end)
         c->result = -EEXIST;
+    else if (!dirty_reserve(r, (c->end - r->start) / PAGE_SIZE))
+        c->result = -ENOMEM;
     else
         r->end = c->end;
     spin_unlock(&mm_lock);
@@ -333,6 +335,6 @@ int region_resize(struct region *r, uintptr_t end)
     struct call c = {.r = r, .end = end};
 
     ASSERT(end >= r->start && end % PAGE_SIZE == 0);
-    arch_on_system_stack(resize_call, &c);
+    vm_run(resize_call, &c);
     return c.result;
 }

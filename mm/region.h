@@ -115,7 +115,7 @@ MUST_USE int region_add(struct region *r);
 void region_remove(struct region *r);
 
 // Changes its end; memory beyond a lower end is given back. Returns 0 or
-// -EEXIST if the new range would overlap. Context: as region_add.
+// -EEXIST if the new range would overlap, -ENOMEM. Context: as region_add.
 MUST_USE int region_resize(struct region *r, uintptr_t end);
 
 // ---- faults ----

@@ -56,7 +56,7 @@ int vm_map(uintptr_t *va, size_t bytes, unsigned prot, unsigned flags,
 
     if (vm_check_range(*va, bytes) != 0)
         return -EINVAL;
-    arch_on_system_stack(map_call, &c);
+    vm_run(map_call, &c);
     if (c.result == 0)
         *va = c.va;
     return (int)c.result;
@@ -103,7 +103,7 @@ int vm_unmap(uintptr_t va, size_t bytes)
 
     if (vm_check_range(va, bytes) != 0)
         return -EINVAL;
-    arch_on_system_stack(unmap_call, &c);
+    vm_run(unmap_call, &c);
     return (int)c.result;
 }
 
@@ -192,7 +192,7 @@ int vm_protect(uintptr_t va, size_t bytes, unsigned prot)
 
     if (vm_check_range(va, bytes) != 0)
         return -EINVAL;
-    arch_on_system_stack(protect_call, &c);
+    vm_run(protect_call, &c);
     return (int)c.result;
 }
 
@@ -210,6 +210,7 @@ static int decommit_locked(struct vm_call *c)
         vm_freeze(r);
         vm_thaw(r);
         if (c->flags) { // back to a mere reservation
+            vm_bequeath(r);
             vm_uncharge(vm_cost(r));
             r->flags |= REGION_RESERVED;
             r->prot = 0;
@@ -268,6 +269,6 @@ int vm_decommit(uintptr_t va, size_t bytes, bool unreserve)
 
     if (vm_check_range(va, bytes) != 0)
         return -EINVAL;
-    arch_on_system_stack(decommit_call, &c);
+    vm_run(decommit_call, &c);
     return (int)c.result;
 }

@@ -134,6 +134,6 @@ long vm_promote(uintptr_t va, size_t bytes)
 
     if (vm_check_range(va, bytes) != 0)
         return -EINVAL;
-    arch_on_system_stack(promote_call, &c);
+    vm_run(promote_call, &c);
     return c.result;
 }

@@ -31,12 +31,24 @@ MUST_USE bool vm_charge(uint64_t npages);
 void vm_charge_anyway(uint64_t npages); // what cannot be refused
 void vm_uncharge(uint64_t npages);
 
+// ---- one operation at a time ----
+
+// Operations on ranges exclude each other from first look to last frame given
+// back: what one has checked stays true while it lets mm_lock go, and nobody
+// maps where another still cleans up. Faults need only mm_lock, so a shootdown
+// may be waited for (R13).
+//
+// Runs fn(arg) on the system stack as the only operation. It must not start
+// another. Context: any but interrupt, mm_lock not held.
+void vm_run(void (*fn)(void *), void *arg);
+
 // ---- ranges ----
 
-// 0, or -EINVAL: empty, not of whole pages, or it wraps around. No lock needed.
+// 0, or -EINVAL: empty, not of whole pages, or not within the area of regions
+// (va 0 stands for any place). No lock needed.
 MUST_USE int vm_check_range(uintptr_t va, size_t bytes);
 
-// Gives mm_lock up for a moment, so that others get on.
+// Gives mm_lock up for a moment, so that faults get on.
 void vm_breathe(void);
 
 // A large page that lies across va becomes small ones. 0 or -ENOMEM.
@@ -46,7 +58,7 @@ MUST_USE int vm_split_at(uintptr_t va);
 // -ENOMEM (a hole, or no memory) or -EPERM (the runtime's).
 MUST_USE int vm_isolate(uintptr_t va, uintptr_t end, bool holes);
 
-// See the head of vm_range.c. May release mm_lock while it waits.
+// See the head of vm_range.c. Releases mm_lock while it waits.
 void vm_freeze(struct region *r);
 void vm_thaw(struct region *r);
 

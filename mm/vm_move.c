@@ -115,7 +115,8 @@ static int move_locked(struct vm_call *c)
         return c->to != 0 ? -EEXIST : -ENOMEM;
     if (has > had && !vm_charge(has - had))
         return -ENOMEM;
-    if (split_large_in(c->va, to, keep) != 0 || !make_tables(c->va, to, keep) ||
+    if (!dirty_reserve(r, c->new_bytes / PAGE_SIZE) ||
+        split_large_in(c->va, to, keep) != 0 || !make_tables(c->va, to, keep) ||
         vm_hand_over(r, c->va + keep, c->va + c->bytes) != 0) {
         if (has > had)
             vm_uncharge(has - had);
@@ -136,8 +137,6 @@ static int move_locked(struct vm_call *c)
     if (tail != NULL)
         vm_insert_free(tail);
     r->window = 0;
-    if (!dirty_resize(r))
-        dirty_forget(r);
     move_entries(c->va, to, keep);
     if (has < had)
         vm_uncharge(had - has);
@@ -167,7 +166,7 @@ int vm_move(uintptr_t va, size_t bytes, size_t new_bytes, uintptr_t *to)
 
     if (vm_check_range(va, bytes) != 0 || vm_check_range(*to, new_bytes) != 0)
         return -EINVAL;
-    arch_on_system_stack(move_call, &c);
+    vm_run(move_call, &c);
     if (c.result == 0)
         *to = c.to;
     return (int)c.result;

@@ -5,9 +5,10 @@
 // (mm_check compares). An alias costs nothing while the memory is charged to
 // another of its ring, and inherits the charge when that one goes.
 //
+// One operation at a time: op_lock, outside mm_lock, which faults never take.
+//
 // Quiet regions: vm_freeze() stops new copy-on-write breaks in a ring and waits
-// for those under way, by giving the lock up for a moment; a frozen region is in
-// the hands of one operation until vm_thaw().
+// for those under way, by giving mm_lock up for a moment, until vm_thaw().
 
 #include <errno.h>
 
@@ -19,6 +20,29 @@ enum { GUARD = PAGE_SIZE }; // left free behind each mapping
 static uintptr_t search_from; // [mm_lock] where the last mapping ended
 
 // ---- accounts ----
+
+static struct spinlock op_lock;
+
+struct op {
+    void (*fn)(void *);
+    void *arg;
+};
+
+static void run_op(void *arg)
+{
+    struct op *op = arg;
+
+    spin_lock(&op_lock);
+    op->fn(op->arg);
+    spin_unlock(&op_lock);
+}
+
+void vm_run(void (*fn)(void *), void *arg)
+{
+    struct op op = {fn, arg};
+
+    arch_on_system_stack(run_op, &op);
+}
 
 // What is promised to programs is the sum of what their regions cost (vm_check).
 static uint64_t charged; // [mm_lock]
@@ -69,6 +93,8 @@ int vm_check_range(uintptr_t va, size_t bytes)
 {
     if (bytes == 0 || (va | bytes) % PAGE_SIZE != 0 || va + bytes < va)
         return -EINVAL;
+    if (va != 0 && (va < ARCH_REGION_BASE || va + bytes > ARCH_REGION_END))
+        return -EINVAL;
     return 0;
 }
 
@@ -92,11 +118,8 @@ int vm_split_at(uintptr_t va)
 
 static int cut_at(uintptr_t va)
 {
-    struct region *r;
+    struct region *r = region_find(va);
 
-    // A frozen region is in the hands of another operation.
-    while ((r = region_find(va)) != NULL && r->start != va && r->frozen > 0)
-        vm_breathe();
     if (vm_split_at(va) != 0)
         return -ENOMEM;
     if (r == NULL || r->start == va)
@@ -133,6 +156,8 @@ int vm_isolate(uintptr_t va, uintptr_t end, bool holes)
 
 static bool busy_in(uintptr_t va, uintptr_t end)
 {
+    if (mm_nbusy == 0)
+        return false;
     while (va < end) {
         int level;
         pte_t *e = pt_find(va, &level);
@@ -152,9 +177,9 @@ static bool busy_in(uintptr_t va, uintptr_t end)
 // frozen operations change regions, and they wait for each other.
 void vm_freeze(struct region *r)
 {
-    while (r->frozen > 0)
-        vm_breathe();
     struct region *p = r;
+
+    ASSERT(r->frozen == 0);
 
     do {
         p->frozen++;

@@ -52,12 +52,19 @@ static int alias_locked(struct vm_call *c)
             return -ENOMEM;
     }
     uintptr_t at = vm_place(c->to, c->bytes);
+    // A mere reservation pays for nothing: the alias does.
+    unsigned flags = r->flags & REGION_UNCHARGED  ? REGION_UNCHARGED
+                     : r->flags & REGION_RESERVED ? 0
+                                                  : REGION_ALIAS;
     struct region *a =
-        at != 0 ? vm_new_region(at, c->bytes, c->prot, REGION_ALIAS, "an alias")
+        at != 0 ? vm_new_region(at, c->bytes, c->prot, flags, "an alias")
                 : NULL;
 
-    if (a == NULL)
+    if (a == NULL || !vm_charge(vm_cost(a))) {
+        if (a != NULL)
+            region_free(a);
         return -ENOMEM;
+    }
     if (drop_zero_frames(r))
         c->flags = 1;
     region_join(a, r, c->va);
@@ -84,7 +91,7 @@ int vm_alias(uintptr_t va, size_t bytes, unsigned prot, uintptr_t *alias)
 
     if (vm_check_range(va, bytes) != 0)
         return -EINVAL;
-    arch_on_system_stack(alias_call, &c);
+    vm_run(alias_call, &c);
     if (c.result == 0)
         *alias = c.to;
     return (int)c.result;
@@ -209,7 +216,7 @@ int vm_clone(uintptr_t va, size_t bytes, uintptr_t *clone)
 
     if (vm_check_range(va, bytes) != 0)
         return -EINVAL;
-    arch_on_system_stack(clone_call, &c);
+    vm_run(clone_call, &c);
     if (c.result == 0)
         *clone = c.to;
     return (int)c.result;
