@@ -109,10 +109,6 @@ boot_gdt:
 boot_gdt_ptr:
     .word 23
     .long boot_gdt - IMAGE_BASE
-    .globl boot_entry_tsc
-    .balign 8
-boot_entry_tsc:
-    .quad 0
 
     .section .boot.bss, "aw", @nobits
     .balign 4096

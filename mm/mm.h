@@ -7,6 +7,7 @@
 
 #include "arch/arch.h"
 #include "mm/frame.h"
+#include "mm/pt.h"
 #include "mm/region.h"
 
 struct mm_range {

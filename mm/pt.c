@@ -22,6 +22,7 @@ int pt_max_level = 2;
 
 static pte_t *root;
 static paddr_t (*alloc_table)(void);
+static uint64_t ntables; // [mm_lock] made since the start
 
 void pt_init(paddr_t r, paddr_t (*alloc)(void))
 {
@@ -64,11 +65,17 @@ static pte_t *walk_make(uintptr_t va, int level)
             if (p.raw == 0)
                 return NULL;
             store(e, pte_make_table(p));
+            ntables++;
         }
         ASSERT(!pte_is_leaf(load(e), l));
         t = table_of(load(e));
     }
     return &t[pte_index(va, level)];
+}
+
+uint64_t pt_tables_made(void)
+{
+    return ntables;
 }
 
 static int best_level(uintptr_t va, uint64_t pa, uint64_t size, int max)

@@ -19,6 +19,10 @@ void pt_set_alloc(paddr_t (*alloc)(void));
 MUST_USE int pt_map(uintptr_t va, paddr_t pa, uint64_t size, unsigned prot,
                     int max_level);
 
+// How many tables pt_map has made so far, for those who account for frames.
+// Context: mm_lock held.
+uint64_t pt_tables_made(void);
+
 // The leaf entry for va and its level, or NULL if no table reaches it. The
 // entry may be not present.
 pte_t *pt_find(uintptr_t va, int *level);

@@ -76,9 +76,9 @@ static void test_tables(void)
     IS(f.low, 0, "nothing is mapped in the low 4 GiB");
     IS(f.global_user, 0, "no page of the program is global");
     ok(pt_find(0, &level) == NULL, "the nil page is not mapped");
-    pte_t *e = pt_find((uintptr_t)arch_direct(
-                           paddr((uintptr_t)text_start - IMAGE_BASE)),
-                       &level);
+    pte_t *e = pt_find(
+        (uintptr_t)arch_direct(paddr((uintptr_t)text_start - IMAGE_BASE)),
+        &level);
 
     ok(e != NULL && pte_present(*e) && !(*e & PTE_WRITE) && (*e & PTE_NX),
        "the direct map shows the text, read-only");

@@ -348,8 +348,8 @@ static void storm_victim(unsigned char *fresh, unsigned pages, bool avx)
     __asm__ volatile("stmxcsr %0" : "=m"(old));
     __asm__ volatile("ldmxcsr %0" ::"m"(RC_DOWN_FTZ));
     if (avx)
-        __asm__ volatile(EACH_REGISTER(LOAD_Y) WAIT EACH_REGISTER(STORE_Y)
-                         "vzeroupper"
+        __asm__ volatile(EACH_REGISTER(LOAD_Y)
+                             WAIT EACH_REGISTER(STORE_Y) "vzeroupper"
                          : "+r"((const void *){in}), "+r"((void *){out}),
                            "+r"(pages), "+r"(fresh)::CLOBBERS);
     else
@@ -424,8 +424,8 @@ static void round_its_way(void *arg)
 
 static void test_rounding(void)
 {
-    struct growth w[4] = {{.levels = 0}, {.levels = 1}, {.levels = 2},
-                          {.levels = 3}};
+    struct growth w[4] = {
+        {.levels = 0}, {.levels = 1}, {.levels = 2}, {.levels = 3}};
 
     for (int i = 0; i < 4; i++) {
         struct g *g = g_create(round_its_way, &w[i], "rounds", 0);

@@ -78,9 +78,10 @@ static void test_largest(void)
         n -= n / 256 + PAGE_SIZE;
         p = malloc(n);
     }
-    ok(n > total_bytes() / 10 * 8, "the largest piece is most of memory: %zu "
-                                   "of %llu KiB", n / KIB,
-       (unsigned long long)total_bytes() / KIB);
+    ok(n > total_bytes() / 10 * 8,
+       "the largest piece is most of memory: %zu "
+       "of %llu KiB",
+       n / KIB, (unsigned long long)total_bytes() / KIB);
     ok(touch(p, n, 2), "and can be touched whole");
     free(p);
 }
