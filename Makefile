@@ -14,7 +14,10 @@ CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
 CLANG   := $(findstring clang,$(notdir $(CC)))
 # gcc's things lie in build/, those of another compiler beside them.
 O       := build$(if $(CLANG),/clang)
-NEWLIB  := build/newlib$(if $(CLANG),-clang)
+# newlib is built by the same compiler; but built by clang 19 it prints denormal
+# numbers doubled [seen], so newer ones than Debian 12's link gcc's.
+NEWLIB_CC := $(if $(filter 14.%,$(if $(CLANG),$(shell $(CC) -dumpversion 2>/dev/null))),clang,gcc)
+NEWLIB  := build/newlib$(if $(filter clang,$(NEWLIB_CC)),-clang)
 NM      ?= nm
 LD      := $(if $(LD),$(if $(filter default,$(origin LD)),ld,$(LD)),ld)
 HOSTCC  ?= $(CC)
@@ -93,7 +96,7 @@ $(flags_file): FORCE
 
 # tools/newlib knows by a hash whether there is something to do.
 $(newlib_stamp): FORCE
-	@tools/newlib --cc $(if $(CLANG),clang,gcc) $(NEWLIB)
+	@tools/newlib --cc $(NEWLIB_CC) $(NEWLIB)
 	@[ -e $@ ] && [ -z "$$(find $(NEWLIB) -maxdepth 1 -name '.stamp-*' -newer $@)" ] || touch $@
 
 $(O)/obj/runtime/libc/%.c.o: runtime/libc/%.c $(flags_file) $(newlib_stamp)

@@ -139,6 +139,23 @@ static const char *unknown(const char *word, char *err, size_t size)
     return err;
 }
 
+// word is NAME=value, n the length of "NAME=". The last one given counts.
+static const char *set_env(struct option_words *w, char *word, size_t n,
+                           char *err, size_t size)
+{
+    int i = 0;
+
+    while (i < w->envc && strncmp(w->envp[i], word, n) != 0)
+        i++;
+    if (i == OPTION_MAX_ENV) {
+        fmt_string(err, size, "more than %d env. options", OPTION_MAX_ENV);
+        return err;
+    }
+    w->envp[i] = word;
+    w->envc += i == w->envc;
+    return NULL;
+}
+
 static const char *apply(char *word, struct option_words *w, char *err,
                          size_t size)
 {
@@ -146,14 +163,8 @@ static const char *apply(char *word, struct option_words *w, char *err,
 
     if (eq == NULL)
         return unknown(word, err, size);
-    if (strncmp(word, "env.", 4) == 0 && eq > word + 4) {
-        if (w->envc == OPTION_MAX_ENV) {
-            fmt_string(err, size, "more than %d env. options", OPTION_MAX_ENV);
-            return err;
-        }
-        w->envp[w->envc++] = word + 4;
-        return NULL;
-    }
+    if (strncmp(word, "env.", 4) == 0 && eq > word + 4)
+        return set_env(w, word + 4, (size_t)(eq + 1 - (word + 4)), err, size);
     for (const struct option *o = __start_gn_options; o < __stop_gn_options;
          o++) {
         if (strlen(o->name) == (size_t)(eq - word) &&

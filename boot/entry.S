@@ -19,7 +19,7 @@
 #define MSR_EFER      0xc0000080
 #define EFER_LME      0x100
 #define MSR_GS_BASE   0xc0000101
-#define BOOT_STACK    8192
+#define BOOT_STACK    6144
 
     .section .note.pvh, "a", @note
     .balign 4
@@ -109,10 +109,6 @@ boot_gdt:
 boot_gdt_ptr:
     .word 23
     .long boot_gdt - IMAGE_BASE
-    .globl boot_entry_tsc
-    .balign 8
-boot_entry_tsc:
-    .quad 0
 
     .section .boot.bss, "aw", @nobits
     .balign 4096
@@ -123,7 +119,7 @@ boot_pdpt_high: .skip 4096
 boot_pd:        .skip 4096
     .skip BOOT_STACK
 boot_stack_top:
-    .skip 4096 // for the report of a trap before the real stacks exist
+    .skip 2048 // for the report of a trap before the real stacks exist
     .globl boot_trap_stack_top
 boot_trap_stack_top:
     .section .note.GNU-stack, "", @progbits

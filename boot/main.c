@@ -16,10 +16,9 @@
 #include "arch/x86_64/cpu.h"
 #include "boot/pvh.h"
 #include "mm/mm.h"
-#include "mm/pt.h"
 #include "runtime/debug/debug.h"
 #include "runtime/libc/libc.h"
-#include "runtime/sched/g_impl.h"
+#include "runtime/sched/sched.h"
 #include "runtime/sched/input.h"
 #include "runtime/stack/stack.h"
 
@@ -74,7 +73,7 @@ static void read_options(void)
     static const char title[] =
         "boot options (make run OPTS=\"name=value ...\"):\n"
         "  env.NAME           an environment variable of the program\n";
-    static char err[1024];
+    static char err[640];
     size_t n = strlen(pvh.cmdline);
 
     if (n >= sizeof cmdline)
@@ -221,11 +220,12 @@ static void start_cpus(void)
     char why[128];
 
     if (need > have) {
-        fmt_string(why, sizeof why,
-                   "too little memory: %lu KiB are free, the stacks of the CPUs "
-                   "and the program need %lu: more MEM or fewer CPUS",
-                   (unsigned long)(have * PAGE_SIZE / KIB),
-                   (unsigned long)(need * PAGE_SIZE / KIB));
+        fmt_string(
+            why, sizeof why,
+            "too little memory: %lu KiB are free, the stacks of the CPUs "
+            "and the program need %lu: more MEM or fewer CPUS",
+            (unsigned long)(have * PAGE_SIZE / KIB),
+            (unsigned long)(need * PAGE_SIZE / KIB));
         boot_fail(why);
     }
     smp_start(limit, trampoline, sched_run);

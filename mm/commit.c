@@ -31,10 +31,16 @@ OPTION_ROW(opt_limit, "mm.limit",
            "most memory that may be promised, bytes with K, M, G (0: all)",
            &limit_bytes, NULL, 0, UINT64_MAX, OPTION_SIZE);
 
+enum { KEPT_PER_CPU = 16 };
+
 void mm_boot_done(void)
 {
+    // What the CPUs keep for themselves is promised to nobody: the reserve, a
+    // cache, a batch.
+    uint64_t kept = arch_cpu_count() * (uint64_t)KEPT_PER_CPU;
+
     usable = mm_free_frames();
-    commit_limit = usable;
+    commit_limit = usable > kept ? usable - kept : 0;
     if (limit_bytes != 0 && limit_bytes / PAGE_SIZE < commit_limit)
         commit_limit = limit_bytes / PAGE_SIZE;
 }

@@ -1,8 +1,8 @@
 // Caches of single frames.
 //
 // Each CPU has a stack of free frames, filled and drained by batches from the
-// buddy allocator, so that most faults take no shared lock: it is used with
-// no-preempt raised and never from an interrupt, so it needs none of its own.
+// buddy allocator, so that most faults take no shared lock. Its own lock is hardly
+// ever contended: others take it only when there is no frame anywhere else.
 // One list of frames that idle CPUs have cleared in advance is shared. Each CPU
 // also keeps a reserve for growing a stack, whose fault cannot wait (R14).
 //
@@ -12,8 +12,8 @@
 // A frame in a cache is FRAME_USED with no users. The zeroed list is bounded, so
 // that it neither starves others nor makes counts depend on idle time.
 //
-// Locks: caches and reserves belong to their CPU [o]; zeroed_lock protects the
-// zeroed list; statistics are relaxed counters.
+// Locks: each cache's lock protects its frames, outside frame_lock; reserves and
+// counters belong to their CPU [o]; zeroed_lock protects the zeroed list.
 
 #include "mm/fcache.h"
 
@@ -32,8 +32,10 @@ enum {
 };
 
 struct frame_cache {
-    unsigned n, nreserve;          // [o]
-    paddr_t frames[CACHE_MAX];     // [o]
+    struct spinlock lock;
+    unsigned n;                    // [lock]
+    unsigned nreserve;             // [o]
+    paddr_t frames[CACHE_MAX];     // [lock]
     paddr_t reserve[RESERVE];      // [o]
     uint64_t from_zeroed, cleared; // [o]
 } __attribute__((aligned(64)));
@@ -73,8 +75,11 @@ static unsigned cache_limit(void)
 
 static paddr_t take_dirty(struct frame_cache *c)
 {
+    paddr_t p = paddr(0);
+
     if (c == NULL)
-        return paddr(0);
+        return p;
+    spin_lock(&c->lock);
     if (c->n == 0) {
         unsigned want = cache_limit() / 2;
 
@@ -82,7 +87,28 @@ static paddr_t take_dirty(struct frame_cache *c)
                                            : want > 0   ? want
                                                         : 1);
     }
-    return c->n > 0 ? c->frames[--c->n] : paddr(0);
+    if (c->n > 0)
+        p = c->frames[--c->n];
+    spin_unlock(&c->lock);
+    return p;
+}
+
+// The last resort: what other CPUs hold back.
+static paddr_t take_from_others(void)
+{
+    paddr_t p = paddr(0);
+
+    for (unsigned i = 0; i < ARCH_MAX_CPUS && p.raw == 0; i++) {
+        struct frame_cache *c = caches[i];
+
+        if (c == NULL)
+            continue;
+        spin_lock(&c->lock);
+        if (c->n > 0)
+            p = c->frames[--c->n];
+        spin_unlock(&c->lock);
+    }
+    return p;
 }
 
 static paddr_t take_zeroed(void)
@@ -120,6 +146,8 @@ paddr_t frame_cache_take(enum frame_flags flags)
     }
     p = take_dirty(c);
     if (p.raw == 0)
+        p = take_from_others();
+    if (p.raw == 0)
         return with_user(take_zeroed()); // the last ones are there
     if (flags == FRAME_ZERO) {
         memset(arch_direct(p), 0, PAGE_SIZE);
@@ -146,12 +174,14 @@ paddr_t frame_cache_take_for_stack(void)
 void frame_cache_give(paddr_t p)
 {
     struct frame_cache *c = mine();
+    unsigned limit = cache_limit();
 
-    if (c == NULL || cache_limit() == 0) {
+    if (c == NULL || limit == 0) {
         frame_give_batch(&p, 1);
         return;
     }
-    if (c->n >= cache_limit()) {
+    spin_lock(&c->lock);
+    if (c->n >= limit) {
         unsigned k = c->n > BATCH ? BATCH : c->n;
 
         // The oldest go; what was used last is warm.
@@ -160,6 +190,7 @@ void frame_cache_give(paddr_t p)
         c->n -= k;
     }
     c->frames[c->n++] = p;
+    spin_unlock(&c->lock);
 }
 
 bool frame_reserve_low(void)
@@ -211,8 +242,10 @@ void frame_cache_flush(void)
     paddr_t p;
 
     if (c != NULL) {
+        spin_lock(&c->lock);
         frame_give_batch(c->frames, c->n);
         c->n = 0;
+        spin_unlock(&c->lock);
     }
     while ((p = take_zeroed()).raw != 0)
         frame_give_batch(&p, 1);

@@ -153,6 +153,23 @@ static void map_direct(struct mm_range r)
             PROT_R | PROT_W | PROT_GLOBAL, 3);
 }
 
+// What is kept need not lie in RAM as the map has it: QEMU 10 puts the end of the
+// initial files below what it calls reserved [seen]. It is mapped all the same.
+static void map_kept(struct mm_range k, const struct mm_range *all,
+                     unsigned nall)
+{
+    for (uint64_t p = align_down(k.start, PAGE_SIZE); p < k.end;
+         p += PAGE_SIZE) {
+        bool is_ram = false;
+
+        for (unsigned i = 0; i < nall; i++)
+            is_ram = is_ram || (p >= all[i].start && p < all[i].end);
+        if (!is_ram)
+            map(ARCH_DIRECT_BASE + p, p, PAGE_SIZE,
+                PROT_R | PROT_W | PROT_GLOBAL, 1);
+    }
+}
+
 // Backs the part of the frame array that describes [first, end).
 static void map_frame_array(uint64_t first, uint64_t end)
 {
@@ -246,6 +263,8 @@ const char *mm_init(struct mm_boot *b, void (*load_root)(paddr_t root))
     pt_init(root, bump_frame, release_table);
     for (unsigned i = 0; i < nall; i++)
         map_direct(all[i]);
+    for (unsigned i = 0; i < b->nkeep; i++)
+        map_kept(b->keep[i], all, nall);
     for (unsigned i = 0; i < mm_nimage; i++)
         map(mm_image[i].va, mm_image[i].pa, mm_image[i].size,
             mm_image[i].prot | PROT_GLOBAL, 1);

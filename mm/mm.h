@@ -6,8 +6,13 @@
 #pragma once
 
 #include "arch/arch.h"
+#include "mm/dirty.h"
+#include "mm/fcache.h"
 #include "mm/frame.h"
+#include "mm/look.h"
+#include "mm/pt.h"
 #include "mm/region.h"
+#include "mm/vm.h"
 
 struct mm_range {
     uint64_t start, end; // physical bytes

@@ -56,8 +56,8 @@ MUST_USE long vm_promote(uintptr_t va, size_t bytes);
 
 // Gives back every page of [start, end), and empty tables. Either no region lies
 // there any more, or faults are served with what is there afterwards. Returns
-// the number of pages. Context: system stack, mm_lock not held; it waits for
-// shootdowns.
+// the number of frames, tables too. Context: system stack, mm_lock not held; it
+// waits for shootdowns.
 uint64_t vm_drop_range(uintptr_t start, uintptr_t end);
 
 // Runs every check of mm/ and panics at the first that fails. Context: any but

@@ -18,6 +18,7 @@ struct batch {
     unsigned n;
     paddr_t frames[VM_BATCH];
     uint8_t orders[VM_BATCH]; // 0 or VM_HUGE_ORDER
+    struct pt_garbage tables;
 };
 
 static struct batch *batches[ARCH_MAX_CPUS]; // [own CPU, no-preempt]
@@ -92,8 +93,7 @@ uint64_t vm_drop_range(uintptr_t start, uintptr_t end)
 
     for (uintptr_t va = start; va < end;) {
         uintptr_t from = va;
-        static struct pt_garbage garbage[ARCH_MAX_CPUS];
-        struct pt_garbage *g = &garbage[arch_cpu_id()];
+        struct pt_garbage *g = &b->tables;
 
         spin_lock(&mm_lock);
         fill_batch(&va, end, b);
@@ -108,7 +108,7 @@ uint64_t vm_drop_range(uintptr_t start, uintptr_t end)
             else
                 frame_free(b->frames[i], b->orders[i]);
         }
-        dropped += b->n;
+        dropped += b->n + g->n;
         b->n = 0;
         pt_free_garbage(g);
     }

@@ -14,6 +14,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+int guest_main(int argc, char **argv);
+
 #define main guest_main
 #include "bench-guest.c"
 #undef main

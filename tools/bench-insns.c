@@ -30,6 +30,10 @@ void qemu_plugin_register_atexit_cb(qemu_plugin_id_t id,
                                     void *arg);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 
+// What QEMU calls of ours.
+int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc,
+                        char **argv);
+
 __attribute__((visibility("default"))) int qemu_plugin_version = 1;
 
 static _Atomic uint64_t count; // relaxed would do; one CPU is the usual case

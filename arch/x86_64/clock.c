@@ -34,7 +34,8 @@ enum {
 // A writer that is not done after seconds was stopped by a panic.
 #define STUCK_CYCLES (UINT64_C(1) << 33)
 
-extern uint64_t boot_entry_tsc;
+// Stamped by the first instructions of the boot, before bss is cleared.
+uint64_t boot_entry_tsc __attribute__((section(".data")));
 
 // [seq] fields are read under the sequence lock.
 static struct {

@@ -160,6 +160,7 @@ void tlb_serve(void);
 void tlb_leave_idle(void);
 void call_serve(void);
 void clock_start(void);
+extern uint64_t boot_entry_tsc; // TSC at the first instruction
 void console_detect(void);
 void console_irq(void);
 void trap_dispatch(struct trap_frame *tf);

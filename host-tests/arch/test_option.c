@@ -96,6 +96,10 @@ static void environment_is_collected(void **state)
     assert_string_equal(words.envp[0], "A=1");
     assert_string_equal(words.envp[2], "B=two words");
     assert_null(words.envp[3]);
+    assert_null(parse("env.A=1 env.AB=2 env.A=3"));
+    assert_int_equal(words.envc, 2);
+    assert_string_equal(words.envp[0], "A=3");
+    assert_string_equal(words.envp[1], "AB=2");
 }
 
 static void too_many_words_are_refused(void **state)

@@ -67,7 +67,7 @@ static void test_tables(void)
     struct findings f = {0};
     int level;
 
-    pt_walk(look, &f);
+    pt_walk(0, 0, look, &f);
     ok(f.leaves > 10, "the page tables can be walked: %lu leaves", f.leaves);
     IS(f.wx, 0, "no page is writable and executable");
     IS(f.executable_elsewhere, 0, "nothing but the text is executable");
@@ -76,9 +76,9 @@ static void test_tables(void)
     IS(f.low, 0, "nothing is mapped in the low 4 GiB");
     IS(f.global_user, 0, "no page of the program is global");
     ok(pt_find(0, &level) == NULL, "the nil page is not mapped");
-    pte_t *e = pt_find((uintptr_t)arch_direct(
-                           paddr((uintptr_t)text_start - IMAGE_BASE)),
-                       &level);
+    pte_t *e = pt_find(
+        (uintptr_t)arch_direct(paddr((uintptr_t)text_start - IMAGE_BASE)),
+        &level);
 
     ok(e != NULL && pte_present(*e) && !(*e & PTE_WRITE) && (*e & PTE_NX),
        "the direct map shows the text, read-only");

@@ -74,12 +74,13 @@ static void test_printf(void)
     SAYS("1.25 2.5e+00", "%Lg %.1Le", 1.25L, 2.5L);
     SAYS("9223372036854775807 18446744073709551615", "%lld %llu", LLONG_MAX,
          ULLONG_MAX);
-    SAYS("  42|42  |0042|+42|2a|0x2A|052", "%4d|%-4d|%04d|%+d|%x|%#X|%#o", 42,
+    SAYS("  42|42  |0042|+42|2a|0X2A|052", "%4d|%-4d|%04d|%+d|%x|%#X|%#o", 42,
          42, 42, 42, 42, 42, 42);
     SAYS("abc  |  abc|ab|c", "%-5s|%5s|%.2s|%c", "abc", "abc", "abc", 'c');
     SAYS("-1 255 65535 18446744073709551615", "%hhd %hhu %hu %zu", -1, 255,
          65535, SIZE_MAX);
-    SAYS("5e-324 1.7976931348623157e+308", "%g %.17g", 5e-324, 1.7976931348623157e308);
+    SAYS("4.94066e-324 1.7976931348623157e+308", "%g %.17g", 5e-324,
+         1.7976931348623157e308);
     SAYS("0x1.8p+0", "%a", 1.5);
 }
 
@@ -111,8 +112,10 @@ static void test_math(void)
 {
     volatile double two = 2, one = 1, x = 0.5;
 
-    ok(sqrt(two) * sqrt(two) - 2 < 1e-15 && fabs(sin(x) - 0.479425538604203) < 1e-15 &&
-           fabs(exp(one) - 2.718281828459045) < 1e-15 && pow(two, 0.5) == sqrt(two) &&
+    ok(sqrt(two) * sqrt(two) - 2 < 1e-15 &&
+           fabs(sin(x) - 0.479425538604203) < 1e-15 &&
+           fabs(exp(one) - 2.718281828459045) < 1e-15 &&
+           pow(two, 0.5) == sqrt(two) &&
            fabs(log(two) - 0.6931471805599453) < 1e-15 && floor(-x) == -1,
        "sqrt sin exp pow log floor");
 }
@@ -285,7 +288,9 @@ static void test_memory(void)
     errno = 0;
     volatile size_t much = SIZE_MAX / 2;
 
-    ok(malloc(much) == NULL && errno == ENOMEM, "malloc fails with ENOMEM");
+    void *volatile none = malloc(much);
+
+    ok(none == NULL && errno == ENOMEM, "malloc fails with ENOMEM");
     char *s = strdup("text");
 
     ok(s != NULL && strcmp(s, "text") == 0, "strdup");

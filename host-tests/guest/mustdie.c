@@ -41,7 +41,7 @@ static NOINLINE void write_byte(volatile char *p)
 static NOINLINE void call(uintptr_t code)
 {
     ((void (*)(void))code)(); // DIES call
-    sink = 0; // no tail call
+    sink = 0;                 // no tail call
 }
 
 static NOINLINE void write_text(void)
@@ -457,7 +457,10 @@ static NOINLINE void out_of_memory_stacks(void)
 
 // ---- by name ----
 
-#define DEED(fn) {#fn, fn}
+#define DEED(fn)                                                               \
+    {                                                                          \
+#fn, fn                                                                \
+    }
 
 static const struct {
     const char *name;

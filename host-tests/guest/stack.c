@@ -90,6 +90,19 @@ static void test_depth(void)
     IS(call_alloca(20 * MIB, 0), 1, "alloca of 20 MiB");
 }
 
+// Exits are done by the scheduler, after the goroutine has said "done".
+static uint64_t settled_free(void)
+{
+    uint64_t before, now = mm_free_frames();
+
+    do {
+        before = now;
+        g_sleep_until(arch_mono_ns() + 20 * 1000 * 1000);
+        now = mm_free_frames();
+    } while (now != before);
+    return now;
+}
+
 static _Atomic unsigned deep_right;
 
 static void deep_there(unsigned cpu, void *arg)
@@ -102,8 +115,13 @@ static void deep_there(unsigned cpu, void *arg)
 
 static void test_all_cpus(void)
 {
+    uint64_t before = mm_free_frames();
+
     par_run(deep_there, NULL);
     IS(deep_right, arch_cpu_count(), "all CPUs recurse at once");
+    // tables, descriptors and the top page of each slot stay
+    ok(settled_free() + 100 * arch_cpu_count() > before,
+       "and give their pages back");
 }
 
 // ---- addresses ----
@@ -130,7 +148,8 @@ static NOINLINE void test_addresses(void)
 
 struct child {
     _Atomic bool done;
-    bool stay; // until released
+    unsigned levels; // of recursion, 0: a few
+    bool stay;       // until released
     _Atomic bool *release;
 };
 
@@ -138,7 +157,7 @@ static void child(void *arg)
 {
     struct child *c = arg;
 
-    recurse(20);
+    recurse(c->levels != 0 ? c->levels : 20);
     while (c->stay && !*c->release)
         g_yield();
     c->done = true;
@@ -186,19 +205,6 @@ static void make_many(unsigned cpu, void *arg)
     }
 }
 
-// Exits are done by the scheduler, after the goroutine has said "done".
-static uint64_t settled_free(void)
-{
-    uint64_t before, now = frame_stats().free;
-
-    do {
-        before = now;
-        g_sleep_until(arch_mono_ns() + 20 * 1000 * 1000);
-        now = frame_stats().free;
-    } while (now != before);
-    return now;
-}
-
 static void test_reuse(void)
 {
     par_run(warm_up, NULL);
@@ -207,12 +213,23 @@ static void test_reuse(void)
 
     par_run(make_many, NULL);
     IS(settled_free(), before, "goroutines come and go: no frame is lost");
-    struct child c = {.stay = false};
+    // of what main's own deep stack has left; newlib gives 2 GiB at most
+    size_t most = (size_t)(mm_free_frames() / 10 * 9) * PAGE_SIZE;
+
+    if (most > GIB)
+        most = GIB;
+    void *volatile p = malloc(most);
+
+    ok(p != NULL, "nor is a promise: 90 %% of what is free can be had");
+    free(p);
+    struct child c = {.levels = 4 * MIB / FRAME};
+
+    before = mm_free_frames();
     struct g *first = start_child(&c, 0);
 
     while (!c.done)
         g_yield();
-    settled_free();
+    ok(settled_free() + 8 >= before, "the pages of a deep stack come back");
     ok(g_slot(first) < 16 * arch_cpu_count(), "slots are reused");
     arch_on_system_stack((void (*)(void *))(uintptr_t)frame_check, NULL);
 }

@@ -159,8 +159,8 @@ static void guarded_writer(unsigned cpu, void *arg)
     volatile uint64_t *mine = word(guarded) + cpu * 8;
 
     if (cpu != 0 || arch_cpu_count() == 1) {
-        for (uint64_t i = 0; arch_cpu_count() > 1 && !atomic_load(&stop_writers);
-             i++)
+        for (uint64_t i = 0;
+             arch_cpu_count() > 1 && !atomic_load(&stop_writers); i++)
             *mine = i;
         return;
     }
@@ -260,8 +260,8 @@ static void clones_are_of_one_moment(void)
 enum { DIRTY_PAGES = 256 };
 
 static uintptr_t watched;
-static uint8_t stored[DIRTY_PAGES];            // [one writer a page]
-static uint8_t reported[DIRTY_PAGES];          // [collector]
+static uint8_t stored[DIRTY_PAGES];   // [one writer a page]
+static uint8_t reported[DIRTY_PAGES]; // [collector]
 static _Atomic bool dirty_stop;
 static _Atomic unsigned missed;
 

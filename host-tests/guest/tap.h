@@ -27,6 +27,7 @@ ok(bool cond, const char *fmt, ...)
     printf("%sok %d - ", cond ? "" : "not ", ++tap_points);
     vprintf(fmt, ap);
     printf("\n");
+    fflush(stdout); // a hang shows after which point it came
     va_end(ap);
     return cond;
 }

@@ -35,6 +35,16 @@ static long start_child(const struct map *m)
         for (unsigned i = 0; i < 3 && m->keep[i].end != 0; i++)
             b.keep[b.nkeep++] = m->keep[i];
         const char *wrong = mm_init(&b, host_load_root);
+        int level;
+
+        // What is kept is mapped, in RAM as the map has it or not.
+        for (unsigned i = 0; wrong == NULL && i < b.nkeep; i++) {
+            uint64_t last = (b.keep[i].end - 1) & ~(uint64_t)(PAGE_SIZE - 1);
+
+            if (pt_find(ARCH_DIRECT_BASE + last, &level) == NULL ||
+                !pte_present(*pt_find(ARCH_DIRECT_BASE + last, &level)))
+                wrong = "kept memory is not mapped";
+        }
 
         n = wrong != NULL ? -1 : (long)frame_stats().total;
         if (wrong == NULL) {
@@ -79,6 +89,17 @@ static void overlaps_count_once_and_edges_are_cut(void **state)
     long most = (0x9f000 - 0x2000 + 0x500000) / PAGE_SIZE - 1;
 
     assert_in_range(n, most - 80, most);
+}
+
+static void kept_memory_outside_ram_is_mapped(void **state)
+{
+    const struct map m = {
+        .ram = {{0x1000, 0x9f000}, {0x100000, 0x1fff000}},
+        .keep = {{0x1ffd352, 0x2000123}},
+    };
+
+    (void)state;
+    assert_true(start_child(&m) > 7000);
 }
 
 static void many_small_pieces(void **state)
@@ -140,6 +161,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(overlaps_count_once_and_edges_are_cut),
+        cmocka_unit_test(kept_memory_outside_ram_is_mapped),
         cmocka_unit_test(many_small_pieces),
         cmocka_unit_test(nothing_usable_is_a_message),
         cmocka_unit_test(random_maps_never_break_it),

@@ -263,9 +263,9 @@ static void promoted_memory_keeps_its_contents(void **state)
     put(a + 515 * PAGE_SIZE, 1);
     assert_int_equal(get(c + 3 * PAGE_SIZE), 515);
     unmap(a + 1023 * PAGE_SIZE, 1);
-    assert_int_equal(vm_move(a + 1024 * PAGE_SIZE, 1024 * PAGE_SIZE,
-                             1024 * PAGE_SIZE, &to),
-                     0);
+    assert_int_equal(
+        vm_move(a + 1024 * PAGE_SIZE, 1024 * PAGE_SIZE, 1024 * PAGE_SIZE, &to),
+        0);
     assert_int_equal(get(to + 6 * PAGE_SIZE), 1030);
     unmap(to, 1024);
     unmap(a, 1024);
@@ -553,9 +553,8 @@ static void random_steps_agree_with_a_model(void **state)
         case 5:
             if (used != NULL) {
                 used->prot = support_below(3) == 0 ? PROT_R : RW;
-                assert_int_equal(vm_protect(used->va, used->n * PAGE_SIZE,
-                                            used->prot),
-                                 0);
+                assert_int_equal(
+                    vm_protect(used->va, used->n * PAGE_SIZE, used->prot), 0);
             }
             break;
         case 6:

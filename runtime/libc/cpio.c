@@ -124,11 +124,11 @@ static bool parse_hex(const uint8_t *p, uint32_t *value)
         unsigned digit;
 
         if (c >= '0' && c <= '9')
-            digit = c - '0';
+            digit = (unsigned)(c - '0');
         else if (c >= 'a' && c <= 'f')
-            digit = c - 'a' + 10;
+            digit = (unsigned)(c - 'a') + 10;
         else if (c >= 'A' && c <= 'F')
-            digit = c - 'A' + 10;
+            digit = (unsigned)(c - 'A') + 10;
         else
             return false;
         *value = *value << 4 | digit;

@@ -9,10 +9,7 @@
 
 #include <errno.h>
 
-#include "mm/dirty.h"
-#include "mm/look.h"
 #include "mm/mm.h"
-#include "mm/vm.h"
 
 static const char default_name[] = "mapped memory";
 

@@ -8,10 +8,7 @@
 
 #include <string.h>
 
-#include "mm/fcache.h"
-#include "mm/look.h"
 #include "mm/mm.h"
-#include "mm/pt.h"
 #include "runtime/debug/debug.h"
 #include "runtime/stack/stack.h"
 

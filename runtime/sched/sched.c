@@ -16,7 +16,6 @@
 
 #include <string.h>
 
-#include "mm/fcache.h"
 #include "mm/mm.h"
 #include "runtime/libc/libc.h"
 #include "runtime/sched/g_impl.h"

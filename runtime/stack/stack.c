@@ -20,7 +20,6 @@
 
 #include "arch/fmt.h"
 #include "mm/mm.h"
-#include "mm/vm.h"
 
 enum {
     GROW_MAX = 16,        // pages: 64 KiB (R4)
@@ -80,17 +79,16 @@ static bool plausible(const struct g *g, uintptr_t va, uintptr_t rsp)
            (g == g_current() && va + STACK_RED_ZONE >= rsp);
 }
 
-// A page of a stack is counted when it is mapped (R14): it cannot be refused
-// then, so promises made to others shrink by it.
-static bool map_page(uintptr_t page)
+// A page of a stack, and the tables it takes, are counted when it is mapped
+// (R14): it cannot be refused then, so promises made to others shrink by it.
+static bool map_page(uintptr_t page, unsigned prot)
 {
     bool fresh = !mm_readable(page, 1);
+    uint64_t tables = pt_tables();
+    bool mapped = region_map_page(page, prot, true);
 
-    if (!region_map_page(page, PROT_R | PROT_W, true))
-        return false;
-    if (fresh)
-        mm_charge_stack(1);
-    return true;
+    mm_charge_stack((fresh && mapped) + pt_tables() - tables);
+    return mapped;
 }
 
 static enum fault_result stack_fault(struct region *r, uintptr_t va,
@@ -110,7 +108,7 @@ static enum fault_result stack_fault(struct region *r, uintptr_t va,
         return FAULT_DENIED;
     if (!plausible(g, va, rsp))
         return FAULT_WILD;
-    if (!map_page(page))
+    if (!map_page(page, PROT_R | PROT_W))
         return FAULT_OOM;
     if (page != g->low - PAGE_SIZE) {
         // Not growth in order: a hole that was given back, or a far access.
@@ -123,7 +121,7 @@ static enum fault_result stack_fault(struct region *r, uintptr_t va,
     g->window = g->window < GROW_MAX ? g->window * 2 : GROW_MAX;
     for (uint32_t i = 1; i < g->window && !mm_frames_scarce(); i++) {
         page = g->low - PAGE_SIZE;
-        if (page == base || !map_page(page))
+        if (page == base || !map_page(page, PROT_R | PROT_W))
             break;
         g->low = page;
     }
@@ -155,8 +153,7 @@ static bool map_descriptor(size_t slot)
     uintptr_t last = (uintptr_t)(g_of_slot(slot) + 1) - 1;
 
     for (; first <= last; first += PAGE_SIZE) {
-        if (!region_map_page(first, PROT_R | PROT_W | PROT_GLOBAL,
-                             false))
+        if (!map_page(first, PROT_R | PROT_W | PROT_GLOBAL))
             return false;
     }
     return true;
@@ -168,7 +165,7 @@ static bool map_top(struct g *g, size_t reserve)
     uintptr_t low = align_down(top - reserve, PAGE_SIZE);
 
     for (uintptr_t page = top - PAGE_SIZE; page >= low; page -= PAGE_SIZE) {
-        if (!map_page(page))
+        if (!map_page(page, PROT_R | PROT_W))
             return false;
     }
     g->low = low;

@@ -25,8 +25,8 @@
 // What the firmware of all three machines takes, with its NUL.
 #define CMDLINE_MAX 4095u
 // What the guest takes on its command line, argv[0] included (OPTION_MAX_ARGS).
-#define ARGS_MAX    256u
-#define ARGS_FILE   "/.args"
+#define ARGS_MAX  256u
+#define ARGS_FILE "/.args"
 
 // Programs headers of one image; more is not an image of ours.
 #define PHNUM_MAX 64

@@ -1,0 +1,120 @@
+# Rules that need no run: of the sources and of the machine code.
+
+add check/layers check_with check-layers
+add check/layers-self-test check_with check-layers --self-test
+add check/text check_with check-text
+add check/text-self-test check_with check-text --self-test
+add check/format check_with check-format
+add check/image-self-test check_with check-image --self-test
+for i in hello lua wordcount libc cpu stack mustdie; do
+    add check/image-$i check_with check-image @$i
+done
+add check/docs check_docs
+add check/symbols symbols_case @mustdie
+add check/generated generated_case @hello
+
+# The other compiler builds everything, and it runs.
+case $CC in
+*clang*) other=gcc ;;
+*) other=clang ;;
+esac
+for i in hello cpu stack libc mem boot; do
+    add $other/$i other_case $i
+done
+add $other/mustdie other_mustdie
+add $other/apps other_apps
+
+check_with() # tool, argument...
+{
+    echo "\$ tools/$(printf '%q ' "$@")"
+    timeout 300 "$root/tools/$1" "${@:2}" >out 2>&1 || fail "see above"
+    cat out
+}
+
+check_docs()
+{
+    [ -x "$root/tools/check-docs" ] || {
+        note "there is no tools/check-docs"
+        return
+    }
+    echo "\$ tools/check-docs"
+    (cd "$root" && timeout 550 tools/check-docs >"$T/out" 2>&1) ||
+        fail "see above"
+    cat out
+}
+
+# A name for every address: the image's own table against nm.
+symbols_case() # image
+{
+    guest -c 2 "$1" nil_in_qsort
+    while read -r address name offset; do
+        real=$(nm -n "$1" | awk -v a="${address#0x}" '$2 ~ /[tTwW]/ && $1 <= a { n = $3 } END { print n }')
+        [ "$real" = "$name" ] || fail "$address is $real, not $name"
+    done < <(sed -n 's/^  #[0-9]* \(0x[0-9a-f]*\) \([^+]*\)+\(0x[0-9a-f]*\).*/\1 \2 \3/p' err)
+    [ "$(grep -c '^  #' err)" -ge 6 ] || fail "a short backtrace"
+}
+
+# Files that a tool writes are as it would write them now.
+generated_case() # image
+{
+    [ -x "$root/tools/gen-boot-options" ] || return
+    (cd "$root" && tools/gen-boot-options "${1#"$root"/}" >"$T/options" 2>/dev/null) ||
+        (cd "$root" && tools/gen-boot-options >"$T/options") || return
+    [ ! -s options ] || same "$root/docs/boot-options.md" options \
+        "docs/boot-options.md and what tools/gen-boot-options prints"
+}
+
+other_image() # name: its path in $image
+{
+    local dir=build source=$1
+    [ $other = gcc ] || dir=build/clang
+    [ ! -e "$root/host-tests/guest/$1.c" ] || source=host-tests/guest/$1.c
+    (
+        flock 9
+        cd "$root" && make -s --no-print-directory CC=$other O=$dir image \
+            APP="$source" 9>&-
+    ) 9>"$O/test/other.lock" || fail "$other does not build $1"
+    image=$root/$dir/$1/$1.elf
+}
+
+other_case() # name
+{
+    other_image "$1"
+    case $1 in
+    hello)
+        guest "$image"
+        out_is "Hello from Gneiss, world!"
+        check_with check-image "$image"
+        ;;
+    libc) libc_case 2 "$image" ;;
+    boot) boot_case microvm max 2 64M "$image" ;;
+    mem) tap -c 2 -m 64M "$image" ;;
+    *)
+        tap -c 2 "$image" quick
+        tap -c 2 --cpu qemu64 -M q35 "$image" quick
+        ;;
+    esac
+}
+
+other_mustdie()
+{
+    other_image mustdie
+    dies 2 nil 'compare_nil\+.*mustdie\.c' 'nil_in_qsort\+.*mustdie\.c' -- \
+        "$image" nil_in_qsort
+    dies 2 'stack smashed' 'smash' -- "$image" smash_canary
+    dies 2 '^fatal error: stack overflow' 'deep\+' -- "$image" stack_overflow
+    dies 2 'system stack overflow on CPU 1' -- -c 2 "$image" system_overflow
+    dies 2 'forbidden memory access' -- "$image" write_text_direct
+    dies 2 'divide error' -- "$image" divide_by_zero
+    dies 2 'nil pointer dereference \(write' -- "$image" nil_write
+}
+
+other_apps()
+{
+    other_image wordcount
+    echo 'b a b' >text
+    guest -f text "$image" text
+    out_is "$(printf '      2 b\n      1 a')"
+    other_image lua
+    lua_case language "$image"
+}
