@@ -1,0 +1,32 @@
+# Memory management: the API, and storms from all CPUs at once.
+
+for cpus in 1 2 4; do
+    add "mm/api-${cpus}cpu" tap -c "$cpus" @mem_api
+    add "mm/storm-${cpus}cpu" tap -c "$cpus" @storm quick
+    add "mm/race-${cpus}cpu" tap -c "$cpus" @mem_race
+done
+add mm/api-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_api
+add mm/api-8G tap -c 2 -m 8G @mem_api
+add mm/storm-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @storm quick
+add mm/chaos-2cpu tap -c 2 @mem_chaos 2000 1
+add mm/chaos-4cpu tap -c 4 @mem_chaos 1000 2
+add mm/tour-1cpu tour_case 1 @tour
+add mm/tour-4cpu tour_case 4 @tour
+add mm/memload memload_case @memload
+
+# The tour checks what it claims, and ends by itself.
+tour_case() # cpus, image
+{
+    guest -c "$1" "$2"
+    status_is 0
+    [ "$(wc -L <out)" -le 80 ] || fail "a line of the tour is longer than 80"
+    guest -c "$1" "$2" list
+    status_is 0
+}
+
+memload_case() # image
+{
+    guest --icount "$1"
+    status_is 0
+    grep -q '^MEM done$' out || fail "memload does not say that it is done"
+}
