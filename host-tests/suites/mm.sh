@@ -30,3 +30,16 @@ memload_case() # image
     status_is 0
     grep -q '^MEM done$' out || fail "memload does not say that it is done"
 }
+
+mem_die() # which, regex...
+{
+    add "mm/die-$1" dies 2 "${@:2}" "#[0-9]+ .* main\+" -- @memdie "$1"
+}
+
+mem_die past '^panic: invalid memory access \(write of' \
+    'no region, 0 bytes past the end of mapped memory'
+mem_die unmapped '^panic: invalid memory access \(write of' 'no region'
+mem_die reserve '^panic: forbidden memory access \(read of' 'reserved addresses'
+mem_die alias '^panic: forbidden memory access \(write of' 'an alias'
+mem_die read_only '^panic: forbidden memory access \(write of' 'mapped memory'
+mem_die no_rights '^panic: forbidden memory access \(read of' 'mapped memory'

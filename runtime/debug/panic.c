@@ -121,7 +121,7 @@ static void page_fault_headline(const struct arch_trap *t)
     }
     if (t->va < PAGE_SIZE)
         what = "nil pointer dereference";
-    else if (t->present)
+    else if (t->present || mm_last_fault() == FAULT_DENIED)
         what = "forbidden memory access";
     fmt_err("panic: %s (%s of 0x%lx)\n", what, access, (unsigned long)t->va);
 }

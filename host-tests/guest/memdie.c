@@ -1,0 +1,50 @@
+// Accesses to memory of <gneiss/mem.h> that must end in a report. One argument:
+// which.
+
+#include <gneiss/mem.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { PAGE = 4096 };
+
+static volatile char *must(void *p)
+{
+    if (p == NULL)
+        perror("memdie");
+    return p;
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+    volatile char *p = must(gn_map(NULL, 3 * PAGE, GN_READ | GN_WRITE, 0));
+
+    p[0] = 1;
+    if (strcmp(what, "past") == 0) {
+        p[3 * PAGE] = 1;
+    } else if (strcmp(what, "unmapped") == 0) {
+        gn_unmap((void *)p, 3 * PAGE);
+        p[0] = 1;
+    } else if (strcmp(what, "reserve") == 0) {
+        volatile char *r = must(gn_reserve(8 * PAGE));
+
+        if (gn_commit((void *)r, 4 * PAGE, GN_READ | GN_WRITE) != 0)
+            return 1;
+        r[0] = 1;
+        gn_decommit((void *)r, 4 * PAGE);
+        return r[0];
+    } else if (strcmp(what, "alias") == 0) {
+        volatile char *a = must(gn_alias((void *)p, PAGE, GN_READ));
+
+        if (a[0] != 1)
+            return 1;
+        a[0] = 2;
+    } else if (strcmp(what, "read_only") == 0) {
+        gn_protect((void *)p, PAGE, GN_READ);
+        p[0] = 2;
+    } else if (strcmp(what, "no_rights") == 0) {
+        gn_protect((void *)p, PAGE, GN_NONE);
+        return p[0];
+    }
+    return 1; // still here
+}
