@@ -49,6 +49,14 @@ app_dir  := apps/$(APP)
 APP_SRCS  = $(wildcard $(app_dir)/*.c)
 -include $(app_dir)/app.mk
 endif
+ifneq ($(filter run image debug host,$(MAKECMDGOALS)),)
+ifneq ($(words $(APP)),1)
+$(error APP="$(APP)": a name or a path without blanks (tools/run takes any))
+endif
+ifeq ($(strip $(wildcard $(if $(filter %.c,$(APP)),$(APP),apps/$(APP)/main.c apps/$(APP)/app.mk))),)
+$(error APP=$(APP): there is no such $(if $(filter %.c,$(APP)),file,app; apps: $(notdir $(wildcard apps/*)); or give a path to a .c file))
+endif
+endif
 out      := $(O)/$(app)
 image    := $(out)/$(app).elf
 
@@ -73,7 +81,7 @@ OPT      ?= -O2
 guest     = -std=gnu17 $(OPT) -g -fno-common $(code) -nostdinc \
             -isystem runtime/include/libc -isystem $(cc_inc) \
             -isystem $(NEWLIB)/x86_64-elf/include -Iruntime/include \
-            -D__gneiss__=1 -MMD -MP
+            -D__gneiss__=1 -MD -MP
 kernel    = $(guest) -ffreestanding -I. -Iarch/x86_64 $(warnings)
 nofpu    := -mgeneral-regs-only
 libgcc   := $(shell gcc -print-libgcc-file-name)
@@ -114,12 +122,24 @@ $(O)/obj/%.S.o: %.S $(flags_file)
 	$(call say,AS,$<)
 	$(Q)$(CC) -I. -MMD -MP -g -c $< -o $@
 
+# What an image is made of: files that come and go, an app's own flags, another
+# app of the same name. Each is a reason to build again.
+app_stamp := $(out)/.made-of
+app_text   = $(app_objs) $(APP_WARN) $(APP_CFLAGS) $(PORT)
+$(app_stamp): FORCE
+	@mkdir -p $(@D)
+	@echo '$(subst ','"'"',$(app_text))' | cmp -s - $@ || echo '$(subst ','"'"',$(app_text))' >$@
+kernel_stamp := $(O)/obj/.made-of
+$(kernel_stamp): FORCE
+	@mkdir -p $(@D)
+	@echo '$(kernel_objs)' | cmp -s - $@ || echo '$(kernel_objs)' >$@
+
 # An app's warnings are its own affair if it is a port (app.mk sets APP_WARN).
 # Guest tests, and only they, may look inside.
 APP_WARN ?= -Wall -Wextra $(if $(filter apps/%,$(app_dir)),-Werror)
 guest_test_inc = $(if $(filter host-tests/%,$(1)),-I. -Iarch/x86_64)
 define app_rule
-$(out)/obj/$(subst ../,__/,$(1:/%=_root/%)).o: $(1) $(flags_file) $(newlib_stamp) $(APP_DEPS)
+$(out)/obj/$(subst ../,__/,$(1:/%=_root/%)).o: $(1) $(flags_file) $(newlib_stamp) $(app_stamp)
 	@mkdir -p $$(@D)
 	$$(call say,CC,$(1))
 	$$(Q)$$(CC) $$(guest) $(call guest_test_inc,$(1)) $$(APP_WARN) $$(APP_CFLAGS) -c $$< -o $$@
@@ -142,7 +162,7 @@ runtime_obj := $(O)/gneiss.o
 api_objs    := $(O)/obj/runtime/libc/% $(O)/obj/runtime/mem/% \
                  $(O)/obj/runtime/sched/cpu.c.o
 kernel_link := $(if $(filter host-tests/%,$(APP)),$(kernel_objs),$(runtime_obj))
-$(runtime_obj): $(kernel_objs) tools/public-symbols
+$(runtime_obj): $(kernel_objs) $(kernel_stamp) tools/public-symbols
 	$(Q)$(LD) -r -o $@.all $(kernel_objs)
 	$(Q)NM=$(NM) tools/public-symbols $(filter $(api_objs),$(kernel_objs)) >$@.symbols
 	$(Q)objcopy --keep-global-symbols=$@.symbols $@.all $@
@@ -156,7 +176,7 @@ link = $(LD) -n -static -nostdlib --gc-sections -z noexecstack \
        $(NEWLIB)/x86_64-elf/lib/libc.a $(NEWLIB)/x86_64-elf/lib/libm.a \
        $(libgcc) --end-group
 
-$(image): $(kernel_link) $(app_objs) linker.ld tools/symtab $(newlib_stamp) $(flags_file)
+$(image): $(kernel_link) $(kernel_stamp) $(app_objs) $(app_stamp) linker.ld tools/symtab $(newlib_stamp) $(flags_file)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(call link,$@.1,)
@@ -180,9 +200,10 @@ run_flags = --cpus '$(CPUS)' --mem '$(MEM)' --machine '$(MACHINE)' \
             $(if $(CPU),--cpu '$(CPU)') $(if $(ACCEL),--accel '$(ACCEL)') \
             $(if $(USAGE),--usage)
 # FILES, ARGS and OPTS are read as a shell would: quotes keep blanks together.
+# An app may want the files as arguments if there are none (app.mk).
 define run_image
 @f=(); eval "for x in $$FILES; do f+=(--file \"\$$x\"); done"; \
- eval "set -- $$ARGS"; \
+ eval "set -- $(if $(ARGS),$$ARGS,$(if $(ARGS_ARE_FILES),$$FILES))"; \
  exec tools/run $(run_flags) $(1) --opt "$$OPTS" "$${f[@]}" $(image) "$$@"
 endef
 
@@ -255,7 +276,8 @@ $(host_app): $(host_objs)
 	$(Q)$(HOSTCC) $(san_app:%=-fsanitize=%) $^ -o $@ -lm -pthread
 
 host: $(host_app)
-	@f=(); eval "for x in $$FILES; do f+=(\"\$$x\"); done"; eval "set -- $$ARGS"; \
+	@f=(); eval "for x in $$FILES; do f+=(\"\$$x\"); done"; \
+	 eval "set -- $(if $(ARGS),$$ARGS,$(if $(ARGS_ARE_FILES),$$FILES))"; \
 	 exec tools/host-run $(if $(filter valgrind,$(SAN)),--valgrind) \
 	   $(host_app) "$${f[@]}" -- "$$@"
 

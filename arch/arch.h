@@ -82,6 +82,9 @@ uintptr_t arch_trap_frameless_caller(const struct trap_frame *tf,
 // Prints the registers to stderr, some to a line. Context: report.
 void arch_trap_print_registers(const struct trap_frame *tf);
 
+// The same for the caller itself, where no trap has saved them.
+void arch_print_registers_here(void);
+
 // ---- contexts ---------------------------------------------------------------
 
 // Prepares ctx so that a switch to it calls entry(arg) on the stack that ends

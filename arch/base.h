@@ -8,8 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MUST_USE         __attribute__((warn_unused_result))
-#define NORETURN         __attribute__((noreturn))
+#define MUST_USE __attribute__((warn_unused_result))
+#define NORETURN __attribute__((noreturn))
+#define BOOT_ONLY                                                              \
+    __attribute__((section(".bss.0boot"))) // zero, given back later
 #define PRINTF(f, a)     __attribute__((format(printf, f, a)))
 #define WEAK             __attribute__((weak))
 #define ARRAY_LEN(a)     (sizeof(a) / sizeof((a)[0]))

@@ -131,6 +131,15 @@ static void add_name(const struct option *o, void *arg)
 
 static const char *unknown(const char *word, char *err, size_t size)
 {
+    for (const struct option *o = __start_gn_options; o < __stop_gn_options;
+         o++) {
+        if (strcmp(o->name, word) == 0) {
+            fmt_string(err, size, "option %s: the value is missing (%s=...)",
+                       word, word);
+            return err;
+        }
+    }
+
     struct name_list l = {err, size, 0};
 
     l.at = fmt_string(err, size, "unknown option \"%s\"; valid are env.NAME",

@@ -46,8 +46,10 @@ pvh_entry:
     subl $bss_start - IMAGE_BASE, %ecx
     shrl $2, %ecx
     rep stosl
-    movl $boot_pml4 - IMAGE_BASE, %edi
-    movl $4096 * 4 / 4, %ecx
+    movl $boot_vars_start - IMAGE_BASE, %edi
+    movl $boot_pml4 - IMAGE_BASE + 4096 * 4 + 3, %ecx
+    subl %edi, %ecx
+    shrl $2, %ecx
     rep stosl
 
     movl $boot_pdpt_low - IMAGE_BASE + PTE_P_W, boot_pml4 - IMAGE_BASE

@@ -259,7 +259,7 @@ NORETURN void boot_main(uint32_t start_info);
 // No canary here: this function replaces it and never returns.
 __attribute__((no_stack_protector)) void boot_main(uint32_t start_info)
 {
-    static struct mm_boot mem;
+    static struct mm_boot mem BOOT_ONLY;
 
     console_detect();
     cpu_detect();

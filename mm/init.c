@@ -243,7 +243,7 @@ const char *mm_init(struct mm_boot *b, void (*load_root)(paddr_t root))
     memcpy(mm_image, b->image, sizeof b->image);
     mm_nimage = b->nimage;
     read_map(b);
-    static struct mm_range all[ARRAY_LEN(ram)];
+    static struct mm_range all[ARRAY_LEN(ram)] BOOT_ONLY;
     unsigned nall = nram;
 
     memcpy(all, ram, sizeof all);

@@ -524,3 +524,7 @@ void arch_trap_print_registers(const struct trap_frame *tf)
 {
     (void)tf;
 }
+
+void arch_print_registers_here(void)
+{
+}

@@ -261,3 +261,26 @@ bool arch_is_system_guard(uintptr_t va)
     return c->sys_low != UINTPTR_MAX && va < c->sys_low &&
            va >= c->sys_low - PAGE_SIZE;
 }
+
+// What a function call leaves of the caller's registers: all are shown, those
+// that a call may change as they are now.
+void arch_print_registers_here(void)
+{
+    struct trap_frame tf = {0};
+
+    __asm__ volatile("movq %%rax, %0\n\tmovq %%rcx, %1\n\tmovq %%rdx, %2\n\t"
+                     "movq %%rsi, %3\n\tmovq %%rdi, %4"
+                     : "=m"(tf.rax), "=m"(tf.rcx), "=m"(tf.rdx), "=m"(tf.rsi),
+                       "=m"(tf.rdi));
+    __asm__ volatile("movq %%r8, %0\n\tmovq %%r9, %1\n\tmovq %%r10, %2\n\t"
+                     "movq %%r11, %3\n\tmovq %%r12, %4\n\tmovq %%r13, %5\n\t"
+                     "movq %%r14, %6\n\tmovq %%r15, %7\n\tmovq %%rbx, %8"
+                     : "=m"(tf.r8), "=m"(tf.r9), "=m"(tf.r10), "=m"(tf.r11),
+                       "=m"(tf.r12), "=m"(tf.r13), "=m"(tf.r14), "=m"(tf.r15),
+                       "=m"(tf.rbx));
+    __asm__ volatile("pushfq\n\tpopq %0" : "=r"(tf.rflags));
+    tf.rbp = *(uint64_t *)__builtin_frame_address(0);
+    tf.rsp = (uint64_t)(uintptr_t)__builtin_frame_address(0) + 16;
+    tf.rip = (uint64_t)(uintptr_t)__builtin_return_address(0);
+    arch_trap_print_registers(&tf);
+}

@@ -57,7 +57,8 @@ static void names_what_is_wrong_and_what_is_right(void **state)
     (void)state;
     refuses("nosuch=1", "unknown option \"nosuch=1\"");
     refuses("nosuch=1", "test.call test.count test.flag");
-    refuses("test.count", "unknown option");
+    refuses("test.count", "option test.count: the value is missing");
+    refuses("test.coun", "unknown option");
     refuses("=1", "unknown option");
     refuses("test.flag=2", "must be 0 or 1");
     refuses("test.count=0", "from 1 to 100");

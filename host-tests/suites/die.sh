@@ -4,6 +4,12 @@
 die() # name, status, regex...
 {
     add "die/$1" dies "${@:2}" -- -c 2 @mustdie "$1"
+    case $1 in
+    # the report alone, where the machine makes no difference to the rest
+    panic_cpu3 | *_cpu1 | out_of_memory_stacks) ;;
+    *) add "die/$1-q35-qemu64" dies "$2" "$3" -- -M q35 --cpu qemu64 -c 2 \
+        @mustdie "$1" ;;
+    esac
 }
 
 n=0x[0-9a-f]+
@@ -70,7 +76,7 @@ die panic_locked 2 '^panic: frame_free: frame 0x1000' \
 die fault_locked 2 '^panic: ' 'fault_locked\+'
 die panic_in_interrupt 2 '^panic: test: in an interrupt' \
     "$(marker panic_irq panic_irq)" 'CPU 1 of 2'
-die nested_fault 2 'panic: again, while reporting the first'
+die nested_fault 2 'panic: again, on CPU [01], while reporting the first'
 add die/panic_cpu3 dies 2 '^panic: test: 42' 'CPU 3 of 4, .* \(worker\)' \
     "$(marker calls_panic calls_panic)" -- -c 4 @mustdie panic_cpu3
 add die/panic_everywhere one_report -c 4 @mustdie panic_everywhere

@@ -31,7 +31,10 @@ matrix microvm max 2 64M
 matrix microvm max 4 256M
 matrix microvm qemu64 1 64M
 matrix microvm qemu64 4 256M
+matrix q35 max 1 64M
 matrix q35 max 2 256M
+matrix q35 qemu64 4 256M
+matrix microvm qemu64 2 8G
 matrix q35 max 4 8G
 matrix q35 qemu64 1 64M
 matrix q35 qemu64 2 256M
@@ -43,6 +46,7 @@ for mem in 2M 4M 8M; do
 done
 add matrix/boot-4M boot_case microvm max 1 4M @boot
 add matrix/boot-8M boot_case microvm max 2 8M @boot
+add matrix/mem-4M tap -c 1 -m 4M @mem
 add matrix/cpu-4M tap -c 2 -m 4M @cpu quick
 add matrix/hello-64cpu hello_case microvm max 64 256M @hello
 add matrix/boot-64cpu boot_case microvm max 64 256M @boot

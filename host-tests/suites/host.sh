@@ -53,3 +53,74 @@ tools_setup()
     tail -n 1 err | grep -q 'apt-get update && sudo apt-get install' ||
         fail "the last line is not one to paste"
 }
+
+# The same app as a process, under each sanitizer, prints what it should.
+for san in none address undefined thread valgrind; do
+    add "host/app-$san" host_app "$san"
+done
+
+host_app() # sanitizer
+{
+    local san=$1
+    if [ "$san" = valgrind ] && ! command -v valgrind >/dev/null; then
+        echo "# no valgrind here: not run"
+        return
+    fi
+    [ "$san" != none ] || san=
+    echo "a b a c a b" >"text of words"
+    make -s -C "$root" host APP=wordcount SAN="$san" \
+        FILES="'$PWD/text of words'" >out 2>err || fail "make host: status $?"
+    printf '      3 a\n      2 b\n      1 c\n' | cmp - out || fail "wrong output"
+}
+
+# Builds are right after a change, and do nothing without one.
+add make/incremental incremental_case
+
+incremental_case()
+{
+    mkdir -p a b
+    printf '#include <stdio.h>\nint main(void) { puts("A"); }\n' >a/same.c
+    printf '#include <stdio.h>\nint main(void) { puts("B"); }\n' >b/same.c
+    for i in a b a; do
+        make -s -C "$root" run APP="$PWD/$i/same.c" 2>>err >>out
+    done
+    [ "$(tr -d '\n' <out)" = ABA ] || fail "one file's image ran for another's"
+    make -C "$root" image APP="$PWD/a/same.c" >again 2>&1
+    grep -q ' CC \| LD ' again && fail "built again without a change"
+    touch "$root/runtime/include/libc/dirent.h"
+    make -C "$root" image APP=wordcount >again 2>&1
+    grep -q 'CC .*wordcount' again || fail "a header of libc is not tracked"
+    make -C "$root" run APP=nosuch >again 2>&1 && fail "APP=nosuch is accepted"
+    grep -q 'there is no such app; apps: .*hello' again || fail "no list of apps"
+}
+
+# gdb stops at the first instruction, before paging, and in main().
+add make/debug debug_case @hello
+
+debug_case() # image
+{
+    local port i low
+    low=$(nm "$1" | sed -n 's/^ffffffff\(.*\) . pvh_entry$/\1/p')
+    low=$((0x$low - 0x80000000))
+    if ! command -v gdb >/dev/null; then
+        echo "# no gdb here: not run"
+        return
+    fi
+    "$root/tools/run" -t 120 --gdb-only-server "$1" >out 2>err </dev/null &
+    for i in $(seq 200); do
+        port=$(sed -n 's/.*gdb port //p' err)
+        [ -z "$port" ] || break
+        sleep 0.05
+    done
+    gdb -q -nx -batch -ex 'set architecture i386:x86-64' \
+        -ex "add-symbol-file $1 -o 0x80000000" \
+        -ex "target remote 127.0.0.1:$port" \
+        -ex "hbreak *$low" -ex continue \
+        -ex 'info symbol $pc' -ex delete -ex 'hbreak main' -ex continue \
+        -ex backtrace -ex 'p argc' -ex delete -ex continue "$1" >gdb.out 2>&1 </dev/null
+    wait
+    sed 's/^/gdb: /' gdb.out
+    grep -q '^pvh_entry in section' gdb.out || fail "no symbols before paging"
+    grep -q '^#0  main (argc=1' gdb.out || fail "no stop in main"
+    grep -q '^Hello' out || fail "it does not run on"
+}

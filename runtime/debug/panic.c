@@ -31,7 +31,9 @@ static void enter(void)
         return;
     }
     if (nobody == me) {
-        fmt_err("panic: again, while reporting the first: giving up\n");
+        fmt_err("\npanic: again, on CPU %u, while reporting the first: giving "
+                "up\n",
+                arch_cpu_id());
         arch_power_off(STATUS_PANIC);
     }
     arch_stop_this();
@@ -54,6 +56,7 @@ static void print_where(void)
 static NORETURN void report_here(int status, uintptr_t fp)
 {
     print_where();
+    arch_print_registers_here();
     backtrace_print(0, 0, fp);
     arch_power_off(status);
 }

@@ -9,7 +9,9 @@
 // more than the guest does, so when bytes trickle in faster than TRICKLE_US it
 // first lets some gather. While it does, order between the two streams is lost;
 // reading the one first that spoke last keeps it where it matters, when a
-// program's output is followed by a panic.
+// program's output is followed by a panic. Where stdout and stderr are the same
+// file (a terminal, 2>&1) the guest's two channels share one pipe, and the order
+// is exact.
 //
 // Framing of the input: DLE DLE is a byte 0x10, DLE EOT the end of the file,
 // which a terminal can send more than once.
@@ -42,6 +44,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -86,6 +89,7 @@ struct relay {
     sigset_t old_mask, mask;
     struct stream out, err;
     bool err_spoke_last;
+    bool merged; // stdout and stderr are one: both come through err
     int status, com1;
     bool status_ended, com1_ended;
 
@@ -213,6 +217,9 @@ static void start_qemu(struct relay *r, struct strings *command, int *fds)
 static void start_gdb(struct relay *r, unsigned port)
 {
     char *target = xasprintf("target remote 127.0.0.1:%u", port);
+    // The same symbols where the first instructions run, before paging.
+    char *low_symbols =
+        xasprintf("add-symbol-file '%s' -o 0x80000000", r->config->image);
 
     fputs(
         "run: the machine stands before its first instruction. `hbreak main`\n"
@@ -226,13 +233,15 @@ static void start_gdb(struct relay *r, unsigned port)
         signal(SIGPIPE, SIG_DFL);
         signal(SIGTTIN, SIG_DFL);
         execlp("gdb", "gdb", "-q", "-ex", "set architecture i386:x86-64", "-ex",
-               "set trust-readonly-sections on", "-ex", target,
+               "set trust-readonly-sections on", "-ex", "set confirm off",
+               "-ex", low_symbols, "-ex", "set confirm on", "-ex", target,
                r->config->image, (char *)NULL);
         warn("cannot start gdb: %s (`tools/setup debug` installs it)",
              strerror(errno));
         _exit(127);
     }
     free(target);
+    free(low_symbols);
 }
 
 // A signal that our caller had ignored (nohup, a background job) stays so.
@@ -294,7 +303,7 @@ static void stream_flush(struct relay *r, struct stream *s)
             return;
         } else {
             s->broken = true;
-            if (s == &r->out)
+            if (s == &r->out || r->merged)
                 r->out_errno = n < 0 ? errno : EIO;
         }
     }
@@ -649,6 +658,14 @@ static int verdict(const struct relay *r)
     die(STATUS_FAILED, "QEMU failed with status %d; see above", code);
 }
 
+static bool same_file(int a, int b)
+{
+    struct stat x, y;
+
+    return !fstat(a, &x) && !fstat(b, &y) && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
 int relay_run(const struct config *c, struct strings *command, int tree_fd)
 {
     static struct relay r;
@@ -659,8 +676,15 @@ int relay_run(const struct config *c, struct strings *command, int tree_fd)
     r.out.to = STDOUT_FILENO;
     r.err.to = STDERR_FILENO;
     r.trace = trace_create(c->image);
-    make_pipe(&r.out.from, &fds[FD_STDOUT]);
     make_pipe(&r.err.from, &fds[FD_STDERR]);
+    r.merged = same_file(STDOUT_FILENO, STDERR_FILENO);
+    if (r.merged) {
+        fds[FD_STDOUT] = fcntl(fds[FD_STDERR], F_DUPFD_CLOEXEC, 0);
+        r.out.from = -1;
+        r.out.ended = true;
+    } else {
+        make_pipe(&r.out.from, &fds[FD_STDOUT]);
+    }
     make_pipe(&r.status, &fds[FD_STATUS]);
     make_com1(&r.com1, &fds[FD_COM1]);
     fds[FD_TREE] = tree_fd;
@@ -683,7 +707,11 @@ int relay_run(const struct config *c, struct strings *command, int tree_fd)
     if (!r.qemu_ended && wait4(r.qemu, &r.wait_status, 0, &r.rusage) == r.qemu)
         r.end_us = now_us();
     trace_end(r.trace);
-    if (r.line_len && !r.err.broken)
+    bool well = !r.timed_out && !r.killed_by && WIFEXITED(r.wait_status) &&
+                WEXITSTATUS(r.wait_status) == EXIT_CODE &&
+                strstr(r.record, "status ") != NULL;
+
+    if (r.line_len && !r.err.broken && (c->usage || !well))
         fputc('\n', stderr); // what we say begins on a line of its own
     if (c->usage)
         print_usage(&r);
