@@ -231,15 +231,19 @@ void trap_dispatch(struct trap_frame *tf)
     c->nopreempt--;
 }
 
-void preempt_pending_slow(void)
+static void run_pending(void *arg)
 {
-    // The count is zero and something is pending: raise it again, so that we
-    // stay on this CPU, take the mark back and do the work.
-    preempt_disable();
+    (void)arg;
     preempt_clear_pending();
     if (arch_hooks.pending != NULL)
         arch_hooks.pending();
-    preempt_enable();
+}
+
+// The count is zero and something is pending. The work takes locks of mm and of
+// the scheduler, so it is done on the system stack, which cannot fault (R5).
+void preempt_pending_slow(void)
+{
+    arch_on_system_stack(run_pending, NULL);
 }
 
 void arch_stop_others(void)
