@@ -306,6 +306,11 @@ static enum fault_result anon_fault(struct region *r, uintptr_t va,
     if (pte_present(v))
         return access == PROT_W && (v & PTE_COW) ? break_cow(r, page, e)
                                                  : FAULT_DENIED;
+    // A page that appears while a clone is made would be missing in it, although
+    // stores before and after it, through translations not yet shot down, are
+    // there [seen]: again, when the clone is done.
+    if (r->frozen)
+        return FAULT_SERVED;
     enum fault_result f = map_absent(r, page, e, access);
 
     // Reads of sparse memory in order would be given frames.
