@@ -429,6 +429,9 @@ static void test_missing(void)
     ok(fork() == -1 && errno == ENOSYS, "fork says ENOSYS");
     errno = 0;
     ok(fork() == -1 && errno == ENOSYS, "and again");
+    ok(system(NULL) == 0, "there is no command processor");
+    errno = 0;
+    ok(system("true") == -1 && errno == ENOSYS, "system says ENOSYS");
 }
 
 int main(int argc, char **argv)
