@@ -6,14 +6,16 @@
 //                          -icount; needs 1 GiB of memory
 //   bench-mem move         1 GiB, all of it touched, to another place (1.5 GiB)
 //   bench-mem shoot P N    N times P pages read-only and back, while all other
-//                          CPUs work in the same address space
+//                          CPUs spin in the same address space
 //   bench-mem ram          what describes the memory (Gneiss only)
 //   bench-mem thp          as without arguments, with huge pages (Linux only)
 //
 // A result is a line "name value": the median of several rounds, instructions
-// for each page or call. `shoot` is for the CPU time of the whole machine: the
-// other CPUs do the same amount of work for any N, so that N = 0 is what to
-// subtract.
+// for each page or call. `shoot` is meant for an emulator with one thread for
+// all CPUs (-accel tcg,thread=single): then the time that passes is the CPU time
+// of all of them together, waiting included. With a thread for each, on fewer
+// processors than CPUs, it would be how long the host lets threads wait. The
+// others spin with `pause`, where QEMU goes on to the next CPU.
 
 #ifndef __gneiss__
 #define _GNU_SOURCE
@@ -32,6 +34,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
@@ -196,8 +199,11 @@ static void unmap(void *p, size_t bytes)
 
 static char *free_range(size_t bytes)
 {
-    char *p = map(bytes);
+    char *p = mmap(NULL, bytes, PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
+    if (p == MAP_FAILED)
+        fail("mmap");
     unmap(p, bytes);
     return p;
 }
@@ -257,7 +263,12 @@ static uint64_t zeroed_hits(void)
 
 static unsigned cpus(void)
 {
-    return (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        fail("sched_getaffinity");
+    return (unsigned)CPU_COUNT(&set);
 }
 
 struct thread {
@@ -488,17 +499,17 @@ static void figures(void)
 
 // ---- moving ----
 
-static char *to_place(const char *name, char *p, size_t bytes, size_t more,
-                      char *to)
+// Moves p, of GIB, to a place; so many things for each of which to report.
+static char *to_place(const char *name, char *p, char *to, double each)
 {
     uint64_t start = cycles();
 
-    p = move(p, bytes, bytes + more, to);
+    p = move(p, GIB, GIB, to);
     uint64_t t = cycles() - start;
 
-    if (p[0] != 'a' || p[bytes - 1] != 'z')
+    if (p[0] != 'a' || p[GIB - 1] != 'z')
         fail("contents");
-    result(name, &t, 1, 1);
+    result(name, &t, 1, each);
     return p;
 }
 
@@ -509,59 +520,81 @@ static void moves(void)
     char *base = free_range(8 * GIB);
 
     base += -(uintptr_t)base % GIB;
+    char *far = base + 4 * GIB;
+
     touch_in_order(p, GIB / PAGE);
     p[0] = 'a';
     p[GIB - 1] = 'z';
-    // Multiples of 2 MiB that differ by no multiple of 1 GiB: tables of 512
-    // entries can change hands, but no more than one at a time.
-    p = to_place("move_start", p, GIB, 0, base);
-    p = to_place("move_2m_aligned", p, GIB, 0, base + 2 * GIB + HUGE_PAGE);
-    p = to_place("move_back", p, GIB, 0, base);
-    p = to_place("move_1g_aligned", p, GIB, 0, base + 2 * GIB);
-    p = to_place("move_unaligned", p, GIB, 0, base + 4 * GIB + PAGE);
-    p = to_place("move_unaligned_back", p, GIB, 0, base);
-    p = to_place("move_grown", p, GIB, 16 * MIB, base + 2 * GIB + HUGE_PAGE);
+    p = move(p, GIB, GIB, base);
+    // Multiples of 2 MiB whose distance is none of 1 GiB: tables of 512 entries
+    // can change hands, but no more than one at a time.
+    p = to_place("move_2m_aligned", p, far + HUGE_PAGE, 1);
+    p = to_place("move_2m_aligned_back", p, base, 1);
+    p = to_place("move_1g_aligned", p, far, 1);
+    p = to_place("move_unaligned_page", p, base + PAGE, GIB / PAGE);
+    p = to_place("move_unaligned_back_page", p, far, GIB / PAGE);
+    uint64_t start = cycles();
+
+    p = move(p, GIB, GIB + 16 * MIB, base + HUGE_PAGE);
+    uint64_t t = cycles() - start;
+
+    result("move_grown", &t, 1, 1);
     unmap(p, GIB + 16 * MIB);
 }
 
 // ---- shootdowns ----
 
-enum { WORK = 400 * 1000 * 1000 }; // steps of each other CPU
+enum {
+    SPINS = 500 * 1000, // of each other CPU: more than the shootdowns last
+    MAX_SHOTS = 10000,
+};
 
-static _Atomic unsigned working, ended;
+static _Atomic unsigned spinning, ended;
 
-static void work(void *arg)
+static void spin(void *arg)
 {
     (void)arg;
-    working++;
-    for (uint32_t i = 0; i < WORK; i++)
-        __asm__ volatile("" ::: "memory");
+    spinning++;
+    for (int i = 0; i < SPINS; i++)
+        __asm__ volatile("pause" ::: "memory");
     ended++;
 }
 
-static void shoot(size_t pages, int n)
+static double now_ns(void)
 {
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static void shoot(size_t pages, size_t n)
+{
+    static uint64_t t[MAX_SHOTS];
     unsigned others = cpus() - 1;
     char *p = map(pages * PAGE);
+    double ns = now_ns();
+    uint64_t ticks = cycles();
 
     touch_in_order(p, pages);
     for (unsigned i = 1; i <= others; i++)
-        start_on(i, work, NULL);
-    while (working < others)
+        start_on(i, spin, NULL);
+    while (spinning < others)
         usleep(100);
-    uint64_t start = cycles();
+    for (size_t i = 0; i < n; i++) {
+        uint64_t start = cycles();
 
-    for (int i = 0; i < n; i++) {
         protect(p, pages * PAGE, false);
         protect(p, pages * PAGE, true);
+        t[i] = cycles() - start;
     }
-    uint64_t t = cycles() - start;
-    unsigned early = ended; // 0, or the others had too little to do
-
+    if (ended > 0)
+        puts("too few spins");
     while (ended < others)
         usleep(1000);
-    result("shoot_ticks", &t, 1, n > 0 ? n : 1);
-    printf("shoot_early %u\n", early);
+    ns = (now_ns() - ns) / (double)(cycles() - ticks);
+    result("shootdown_ticks", t, n, 1);
+    result("shootdown_us", t, n, 1000 / ns);
 }
 
 int main(int argc, char **argv)
@@ -571,8 +604,9 @@ int main(int argc, char **argv)
     huge = strcmp(what, "thp") == 0;
     if (strcmp(what, "move") == 0)
         moves();
-    else if (strcmp(what, "shoot") == 0 && argc == 4)
-        shoot((size_t)atol(argv[2]), atoi(argv[3]));
+    else if (strcmp(what, "shoot") == 0 && argc == 4 &&
+             atol(argv[3]) <= MAX_SHOTS)
+        shoot((size_t)atol(argv[2]), (size_t)atol(argv[3]));
     else if (strcmp(what, "ram") == 0)
         ram();
     else
