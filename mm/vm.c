@@ -112,29 +112,23 @@ int vm_unmap(uintptr_t va, size_t bytes)
 // Changes the entries of r to its rights; true if any lost one.
 static bool apply_rights(struct region *r)
 {
+    pte_t plain = mm_leaf(r, paddr(0), false), cow = mm_leaf(r, paddr(0), true);
     bool lost = false;
+    struct pt_run run;
 
-    for (uintptr_t va = r->start; va < r->end;) {
-        int level;
-        pte_t *e = pt_find(va, &level);
-        pte_t v = e != NULL ? pt_get(e) : 0;
+    for (uintptr_t va = r->start; va < r->end; va += run.n * PAGE_SIZE) {
+        run = pt_run(va, r->end);
+        for (size_t i = 0; i < pt_run_entries(&run);) {
+            pte_t v = pt_get(&run.e[i]);
+            pte_t to = (v & (PTE_ADDR_MASK | PTE_DIRTY | PTE_LARGE)) |
+                       (v & PTE_COW ? cow : plain);
 
-        if (e == NULL) {
-            va = align_down(va, pte_span(2)) + pte_span(2);
-            continue;
-        }
-        if (pt_has_frame(v)) {
-            paddr_t p = paddr(pte_paddr(v).raw & ~(pte_span(level) - 1));
-            pte_t to = mm_leaf(r, p, (v & PTE_COW) != 0) |
-                       (v & (PTE_DIRTY | (level > 1 ? PTE_LARGE : 0)));
-
-            lost = lost || (pte_present(v) && (!pte_present(to) ||
-                                               (pte_prot(v) & ~pte_prot(to))));
             // The hardware may set D meanwhile: then look again.
-            if (to != v && !pt_try_set(e, v, to))
+            if (pt_has_frame(v) && to != v && !pt_try_set(&run.e[i], v, to))
                 continue;
+            lost |= pte_present(v) && pt_loses(v, to);
+            i++;
         }
-        va = align_down(va, pte_span(level)) + pte_span(level);
     }
     return lost;
 }

@@ -38,7 +38,8 @@ MUST_USE int vm_decommit(uintptr_t va, size_t bytes, bool unreserve);
 
 // Moves the memory, which must be of one region, to a new address (*to, or any
 // if 0), by page-table entries: no byte is copied. new_bytes may be larger (the
-// rest is fresh) or smaller (the rest is given back).
+// rest is fresh) or smaller (the rest is given back). *to == va: it stays, and
+// -ENOMEM says that there is no room to grow.
 MUST_USE int vm_move(uintptr_t va, size_t bytes, size_t new_bytes,
                      uintptr_t *to);
 

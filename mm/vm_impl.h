@@ -4,8 +4,8 @@
 #include "mm/vm.h"
 
 enum {
-    VM_CHUNK = 512,    // entries changed in one go
-    VM_BATCH = 256,    // frames given back after one shootdown
+    VM_RUNS = 16,      // tables looked at in one go
+    VM_BATCH = 384,    // frames given back after one shootdown
     VM_HUGE_ORDER = 9, // of a 2 MiB page
 };
 
@@ -64,6 +64,10 @@ void vm_thaw(struct region *r);
 
 // A free place for so many bytes: at the wish, if it is free. 0: none.
 uintptr_t vm_place(uintptr_t wish, size_t bytes);
+
+// True if bytes at va, and a guard page behind, are free. next: the first region
+// that ends above va.
+bool vm_is_gap(uintptr_t va, size_t bytes, const struct region *next);
 
 // A region that is not in the tree; NULL: no memory.
 MUST_USE struct region *vm_new_region(uintptr_t va, size_t bytes, unsigned prot,

@@ -263,13 +263,20 @@ static void test_remap(void)
     ok(fails(gn_remap(q, PAGE, 0, 0, NULL), EINVAL), "remap: new length 0");
     ok(fails(gn_remap(q, 0, PAGE, 0, NULL), EINVAL), "remap: old length 0");
     ok(fails(gn_remap(q, PAGE, PAGE, 1024, NULL), EINVAL), "remap: flags");
-    ok(fails(gn_remap(q, PAGE, 2 * PAGE, 0, NULL), ENOMEM),
-       "remap: growing needs to move");
+    put(q, 7);
+    ok(gn_remap(q, PAGE, 4 * PAGE, 0, NULL) == q && get(q) == 7 &&
+           get(q + 3 * PAGE) == 0,
+       "remap: grown in place");
+    ok(gn_remap(q, 4 * PAGE, PAGE, 0, NULL) == q, "remap: and shrunk again");
+    to = gn_map(q + 2 * PAGE, PAGE, RW, GN_FIXED);
+    ok(to != NULL && fails(gn_remap(q, PAGE, 2 * PAGE, 0, NULL), ENOMEM),
+       "remap: no room in place");
+    gn_unmap(to, PAGE);
     ok(fails(gn_remap(q, PAGE, SIZE_MAX, GN_MAYMOVE, NULL), ENOMEM),
        "remap: SIZE_MAX");
     ok(fails(gn_remap(q, PAGE, stats().frames_total * PAGE, GN_MAYMOVE, NULL),
              ENOMEM) &&
-           *(size_t *)q == 0,
+           get(q) == 7,
        "remap: more than there is");
     ok(fails(gn_remap(q, 2 * PAGE, PAGE, GN_MOVE, NULL), ENOMEM),
        "remap: a hole");

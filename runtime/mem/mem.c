@@ -148,14 +148,19 @@ void *gn_remap(void *p, size_t bytes, size_t new_bytes, int flags, void *to)
             return fail(-EINVAL);
         return move(va, bytes, new_bytes, (uintptr_t)to);
     }
-    if ((flags & GN_MOVE) || (new_bytes > bytes && (flags & GN_MAYMOVE)))
+    if (flags & GN_MOVE)
         return move(va, bytes, new_bytes, 0);
-    if (new_bytes > bytes)
-        return fail(-ENOMEM);
-    int err =
-        new_bytes < bytes ? vm_unmap(va + new_bytes, bytes - new_bytes) : 0;
+    if (new_bytes <= bytes) {
+        int err =
+            new_bytes < bytes ? vm_unmap(va + new_bytes, bytes - new_bytes) : 0;
 
-    return err == 0 ? p : fail(err);
+        return err == 0 ? p : fail(err);
+    }
+    void *q = move(va, bytes, new_bytes, va);
+
+    if (q == NULL && errno == ENOMEM && (flags & GN_MAYMOVE))
+        q = move(va, bytes, new_bytes, 0);
+    return q;
 }
 
 // ---- sharing ----

@@ -119,7 +119,7 @@ enum gn_remap_flags {
 // Returns the new address; the old one is unmapped then, unless they are the
 // same. Fails with EINVAL (also: parts of several mappings, both places overlap),
 // ENOMEM (also: no room in place, and moving is not allowed), EEXIST (something
-// lies at `to`), EPERM. Growing in place is not done today: it moves or fails.
+// lies at `to`), EPERM.
 void *gn_remap(void *p, size_t bytes, size_t new_bytes, int flags, void *to);
 
 // ---- sharing ----------------------------------------------------------------
