@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "arch/option.h"
+#include "mm/fail.h"
 #include "mm/frame_impl.h"
 #include "mm/mm.h"
 
@@ -136,6 +137,8 @@ static paddr_t with_user(paddr_t p)
 
 paddr_t frame_cache_take(enum frame_flags flags)
 {
+    if (mm_fails())
+        return paddr(0);
     struct frame_cache *c = mine();
     paddr_t p = flags == FRAME_ZERO ? take_zeroed() : paddr(0);
 
