@@ -117,7 +117,8 @@ static int move_locked(struct vm_call *c)
         return -ENOMEM;
     if (!dirty_reserve(r, c->new_bytes / PAGE_SIZE) ||
         split_large_in(c->va, to, keep) != 0 || !make_tables(c->va, to, keep) ||
-        vm_hand_over(r, c->va + keep, c->va + c->bytes) != 0) {
+        vm_hand_over(r, c->va + keep, c->va + c->bytes, r->start, r->end) !=
+            0) {
         if (has > had)
             vm_uncharge(has - had);
         return -ENOMEM;
