@@ -115,6 +115,8 @@ static int move_locked(struct vm_call *c)
         return c->to != 0 ? -EEXIST : -ENOMEM;
     if (has > had && !vm_charge(has - had))
         return -ENOMEM;
+    c->to = to;
+    c->flags = 1; // there may be tables, or the memory
     if (!dirty_reserve(r, c->new_bytes / PAGE_SIZE) ||
         split_large_in(c->va, to, keep) != 0 || !make_tables(c->va, to, keep) ||
         vm_hand_over(r, c->va + keep, c->va + c->bytes, r->start, r->end) !=
@@ -141,7 +143,6 @@ static int move_locked(struct vm_call *c)
     move_entries(c->va, to, keep);
     if (has < had)
         vm_uncharge(had - has);
-    c->to = to;
     atomic_fetch_add_explicit(&mm_counters.moves, 1, memory_order_relaxed);
     return 0;
 }
@@ -153,8 +154,11 @@ static void move_call(void *arg)
     spin_lock(&mm_lock);
     c->result = move_locked(c);
     spin_unlock(&mm_lock);
-    if (c->result != 0)
+    if (c->result != 0) {
+        if (c->flags)
+            vm_drop_range(c->to, c->to + c->new_bytes);
         return;
+    }
     arch_tlb_shootdown(c->va, c->bytes / PAGE_SIZE);
     // What was cut off at the end, and tables that are empty now.
     vm_drop_range(c->va, c->va + c->bytes);
