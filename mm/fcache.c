@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "arch/option.h"
+#include "mm/fail.h"
 #include "mm/frame_impl.h"
 #include "mm/mm.h"
 #include "mm/mm_impl.h"
@@ -141,6 +142,8 @@ static void give_user(paddr_t p)
 // cleared), this CPU's, another's.
 static unsigned take(paddr_t *out, unsigned n, enum frame_flags flags)
 {
+    if (mm_fails())
+        return 0;
     struct frame_cache *c = mine();
     unsigned got = flags == FRAME_ZERO ? take_zeroed(out, n) : 0, clean = got;
 

@@ -24,6 +24,7 @@
 
 #include <string.h>
 
+#include "mm/fail.h"
 #include "mm/fcache.h"
 
 static struct spinlock frame_lock;
@@ -81,6 +82,8 @@ static uint64_t take(unsigned order)
 paddr_t frame_alloc(unsigned order, enum frame_flags flags)
 {
     ASSERT(order <= FRAME_MAX_ORDER);
+    if (mm_fails())
+        return paddr(0);
     spin_lock(&frame_lock);
     uint64_t pfn = take(order);
 

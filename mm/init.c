@@ -328,6 +328,8 @@ const char *mm_init(struct mm_boot *b, void (*load_root)(paddr_t root))
     pt_count_boot_tables();
     pt_set_alloc(fault_table_frame);
     fault_init();
+    if (mm_is_zero_frame(paddr(0)))
+        return shortage();
     mm_boot_done();
     arch_hooks.fault = mm_fault;
     return NULL;

@@ -62,28 +62,46 @@ int vm_map(uintptr_t *va, size_t bytes, unsigned prot, unsigned flags,
     return (int)c.result;
 }
 
+static struct region *first_in(uintptr_t va, uintptr_t end)
+{
+    struct region *r = region_first_above(va);
+
+    return r != NULL && r->start < end ? r : NULL;
+}
+
+static struct region *next_in(struct region *r, uintptr_t end)
+{
+    return first_in(r->end, end);
+}
+
 // Takes the regions of the range out of the tree.
 static int unmap_locked(struct vm_call *c)
 {
     uintptr_t end = c->va + c->bytes;
+    struct region *at;
     int r = vm_isolate(c->va, end, true);
 
     if (r != 0)
         return r;
-    for (;;) {
-        struct region *at = region_first_above(c->va);
-
-        if (at == NULL || at->start >= end)
-            return 0;
-        vm_freeze(at);
-        vm_thaw(at); // quiet, and the lock is not released until it is out
-        if (vm_hand_over(at, at->start, at->end) != 0)
+    do {
+        for (at = first_in(c->va, end); at != NULL; at = next_in(at, end)) {
+            vm_freeze(at);
+            vm_thaw(at);
+        }
+    } while (vm_busy_in(c->va, end));
+    // Quiet, and the lock is not released until all are out. What can fail
+    // comes first, for all of them.
+    for (at = first_in(c->va, end); at != NULL; at = next_in(at, end)) {
+        if (vm_hand_over(at, at->start, at->end, c->va, end) != 0)
             return -ENOMEM;
+    }
+    while ((at = first_in(c->va, end)) != NULL) {
         vm_bequeath(at);
         vm_uncharge(vm_cost(at));
         region_erase(at);
         region_free(at);
     }
+    return 0;
 }
 
 static void unmap_call(void *arg)
@@ -131,13 +149,6 @@ static bool apply_rights(struct region *r)
         }
     }
     return lost;
-}
-
-static struct region *next_in(struct region *r, uintptr_t end)
-{
-    struct region *n = region_first_above(r->end);
-
-    return n != NULL && n->start < end ? n : NULL;
 }
 
 static int protect_locked(struct vm_call *c)

@@ -155,9 +155,10 @@ pte_t *vm_small_entry(uintptr_t va)
 }
 
 // The frames of [va, end) in r are about to go. Pages that others of the ring
-// show, but that only r has an entry for, are handed to one of them. Returns 0
-// or -ENOMEM.
-int vm_hand_over(struct region *r, uintptr_t va, uintptr_t end)
+// show, but that only r has an entry for, are handed to one of them that stays.
+// Returns 0 or -ENOMEM.
+int vm_hand_over(struct region *r, uintptr_t va, uintptr_t end, uintptr_t gone,
+                 uintptr_t gone_end)
 {
     for (; r->peer != r && va < end; va += PAGE_SIZE) {
         pte_t *e = vm_small_entry(va);
@@ -169,6 +170,8 @@ int vm_hand_over(struct region *r, uintptr_t va, uintptr_t end)
             uintptr_t at = mm_peer_address(r, va, p);
             pte_t *pe = vm_small_entry(at);
 
+            if (at >= gone && at < gone_end)
+                continue;
             held = pe != NULL && pt_has_frame(pt_get(pe));
             if (at != 0 && heir == NULL)
                 heir = p;

@@ -58,6 +58,9 @@ MUST_USE int vm_split_at(uintptr_t va);
 // -ENOMEM (a hole, or no memory) or -EPERM (the runtime's).
 MUST_USE int vm_isolate(uintptr_t va, uintptr_t end, bool holes);
 
+// True if the frame of a page of [va, end) is being replaced now.
+bool vm_busy_in(uintptr_t va, uintptr_t end);
+
 // See the head of vm_range.c. Releases mm_lock while it waits.
 void vm_freeze(struct region *r);
 void vm_thaw(struct region *r);
@@ -82,8 +85,10 @@ void vm_insert_free(struct region *r);
 pte_t *vm_small_entry(uintptr_t va);
 
 // Hands the frames of [va, end) that only r has an entry for to another of the
-// ring that shows them. 0 or -ENOMEM.
-MUST_USE int vm_hand_over(struct region *r, uintptr_t va, uintptr_t end);
+// ring that shows them and does not lie in [gone, gone_end), which goes too.
+// 0 or -ENOMEM.
+MUST_USE int vm_hand_over(struct region *r, uintptr_t va, uintptr_t end,
+                          uintptr_t gone, uintptr_t gone_end);
 
 // r goes: an alias of the ring is charged for the memory from now on.
 void vm_bequeath(struct region *r);

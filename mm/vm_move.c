@@ -150,12 +150,15 @@ static int prepare(struct vm_call *c, struct region *r, size_t keep)
 
     if (!dirty_reserve(r, c->new_bytes / PAGE_SIZE))
         return -ENOMEM;
-    if (c->to != c->va && (split_large_in(c->va, c->to, keep) != 0 ||
-                           !make_tables(c->va, c->to, keep)))
-        return -ENOMEM;
+    if (c->to != c->va) {
+        c->flags = 1; // there may be tables
+        if (split_large_in(c->va, c->to, keep) != 0 ||
+            !make_tables(c->va, c->to, keep))
+            return -ENOMEM;
+    }
     if (vm_split_at(c->va + keep) != 0)
         return -ENOMEM;
-    return vm_hand_over(r, c->va + keep, end);
+    return vm_hand_over(r, c->va + keep, end, r->start, r->end);
 }
 
 static int move_frozen(struct vm_call *c, struct region *r)
@@ -222,8 +225,11 @@ static void move_call(void *arg)
     spin_lock(&mm_lock);
     c->result = move_locked(c);
     spin_unlock(&mm_lock);
-    if (c->result != 0)
+    if (c->result != 0) {
+        if (c->flags)
+            vm_drop_range(c->to, c->to + c->new_bytes);
         return;
+    }
     moved = c->to != c->va;
     if (moved)
         arch_tlb_shootdown(c->va, c->bytes / PAGE_SIZE);

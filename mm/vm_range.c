@@ -154,7 +154,7 @@ int vm_isolate(uintptr_t va, uintptr_t end, bool holes)
     return 0;
 }
 
-static bool busy_in(uintptr_t va, uintptr_t end)
+bool vm_busy_in(uintptr_t va, uintptr_t end)
 {
     struct pt_run run;
 
@@ -182,7 +182,7 @@ void vm_freeze(struct region *r)
         p->frozen++;
         p = p->peer;
     } while (p != r);
-    while (busy_in(r->start, r->end))
+    while (vm_busy_in(r->start, r->end))
         vm_breathe();
 }
 
