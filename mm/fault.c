@@ -245,9 +245,9 @@ static void ring_shootdown(struct region *r, uintptr_t page)
     } while (p != r);
     spin_unlock(&mm_lock);
     if (all)
-        arch_tlb_shootdown(0, 0);
+        mm_shootdown(0, 0);
     for (unsigned i = 0; !all && i < n; i++)
-        arch_tlb_shootdown(at[i], 1);
+        mm_shootdown(at[i], 1);
     spin_lock(&mm_lock);
 }
 
@@ -280,7 +280,7 @@ static void replace_one(struct region *r, uintptr_t page, pte_t *e, paddr_t old,
     if (pt_swap(e, PTE_BUSY) & PTE_DIRTY)
         dirty_note(r, page);
     spin_unlock(&mm_lock);
-    arch_tlb_shootdown(page, 1);
+    mm_shootdown(page, 1);
     if (!zero)
         memcpy(arch_direct(fresh), arch_direct(old), PAGE_SIZE);
     spin_lock(&mm_lock);

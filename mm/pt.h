@@ -13,9 +13,11 @@
 // a frame of its own. PTE_BUSY: not present while a frame is being replaced
 // (R12): who faults on it tries again, who wants to change it waits.
 // PTE_PARKED: not present, but the frame is there: the region has no rights now.
-#define PTE_COW    (UINT64_C(1) << 9)
-#define PTE_BUSY   (UINT64_C(1) << 10)
-#define PTE_PARKED (UINT64_C(1) << 11)
+#define PTE_COW  (UINT64_C(1) << 9)
+#define PTE_BUSY (UINT64_C(1) << 10)
+// PTE_FOREIGN: the frame is not ours (device registers): never counted or freed.
+#define PTE_PARKED  (UINT64_C(1) << 11)
+#define PTE_FOREIGN (UINT64_C(1) << 52)
 
 static inline bool pt_has_frame(pte_t e)
 {

@@ -25,6 +25,11 @@ enum vm_flags {
 MUST_USE int vm_map(uintptr_t *va, size_t bytes, unsigned prot, unsigned flags,
                     const char *name);
 
+// Maps device registers, uncached, all at once. -EPERM: there is RAM. They can be
+// unmapped, protected and moved like memory; nothing else.
+MUST_USE int vm_map_device(uintptr_t *va, paddr_t pa, size_t bytes,
+                           unsigned prot, const char *name);
+
 // Unmaps; holes are fine.
 MUST_USE int vm_unmap(uintptr_t va, size_t bytes);
 

@@ -16,6 +16,7 @@
 
 struct batch {
     unsigned n, nhuge;
+    bool stale; // translations were taken out, if only of the zero frame
     paddr_t frames[VM_BATCH];
     paddr_t huge[16];
     struct pt_garbage tables;
@@ -37,6 +38,7 @@ static struct batch *my_batch(void)
         *b = arch_direct(p);
     }
     (*b)->n = (*b)->nhuge = 0;
+    (*b)->stale = false;
     return *b;
 }
 
@@ -48,11 +50,12 @@ static void take_out(struct region *r, uintptr_t va, pte_t old, int level,
 {
     if (!pt_has_frame(old))
         return;
+    b->stale = true;
     if (r != NULL && (old & PTE_DIRTY))
         dirty_note(r, va);
     paddr_t p = paddr(pte_paddr(old).raw & ~(pte_span(level) - 1));
 
-    if (mm_is_zero_frame(p) || (r != NULL && (r->flags & REGION_DEVICE)))
+    if (mm_is_zero_frame(p) || (old & PTE_FOREIGN))
         return;
     if (level == 1)
         b->frames[b->n++] = p;
@@ -121,13 +124,14 @@ uint64_t vm_drop_range(uintptr_t start, uintptr_t end)
         // Whole tables below what is done so far.
         pt_prune(from, va, g);
         spin_unlock(&mm_lock);
-        if (b->n > 0 || b->nhuge > 0 || g->n > 0)
-            arch_tlb_shootdown(from, (va - from) / PAGE_SIZE);
+        if (b->stale || g->n > 0)
+            mm_shootdown(from, (va - from) / PAGE_SIZE);
         frame_put_many(b->frames, b->n);
         for (unsigned i = 0; i < b->nhuge; i++)
             frame_free(b->huge[i], VM_HUGE_ORDER);
         dropped += b->n + b->nhuge + g->n;
         b->n = b->nhuge = 0;
+        b->stale = false;
         pt_free_garbage(g);
     }
     preempt_enable();

@@ -58,6 +58,10 @@ MUST_USE int vm_split_at(uintptr_t va);
 // -ENOMEM (a hole, or no memory) or -EPERM (the runtime's).
 MUST_USE int vm_isolate(uintptr_t va, uintptr_t end, bool holes);
 
+// After an operation: regions in [va, end) and at its ends that say the same
+// become one again, and the accounts follow.
+void vm_unite(uintptr_t va, uintptr_t end);
+
 // True if the frame of a page of [va, end) is being replaced now.
 bool vm_busy_in(uintptr_t va, uintptr_t end);
 

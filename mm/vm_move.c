@@ -207,13 +207,19 @@ static int move_locked(struct vm_call *c)
     int err = vm_isolate(c->va, c->va + c->bytes, false);
     struct region *r = region_find(c->va);
 
-    if (err != 0)
+    if (err == 0 && r->end != c->va + c->bytes)
+        err = -EINVAL; // several regions
+    if (err != 0) {
+        vm_unite(c->va, c->va + c->bytes);
         return err;
-    if (r->end != c->va + c->bytes)
-        return -EINVAL; // several regions
+    }
     vm_freeze(r);
     err = move_frozen(c, r);
     vm_thaw(r);
+    if (err == 0)
+        vm_unite(c->to, c->to + c->new_bytes);
+    else
+        vm_unite(c->va, c->va + c->bytes);
     return err;
 }
 
@@ -232,7 +238,7 @@ static void move_call(void *arg)
     }
     moved = c->to != c->va;
     if (moved)
-        arch_tlb_shootdown(c->va, c->bytes / PAGE_SIZE);
+        mm_shootdown(c->va, c->bytes / PAGE_SIZE);
     // What was cut off at the end, and tables that are empty now.
     if (moved)
         vm_drop_range(c->va, c->va + c->bytes);

@@ -51,7 +51,9 @@ uint64_t vm_cost_of(unsigned flags, size_t bytes)
 {
     if (flags & (REGION_UNCHARGED | REGION_RESERVED | REGION_ALIAS))
         return 0;
-    return mm_mapping_cost(bytes);
+    // The frames of devices are not ours, their tables are.
+    return mm_mapping_cost(bytes) -
+           (flags & REGION_DEVICE ? bytes / PAGE_SIZE : 0);
 }
 
 uint64_t vm_cost(const struct region *r)
@@ -152,6 +154,21 @@ int vm_isolate(uintptr_t va, uintptr_t end, bool holes)
     if (cut_at(va) != 0 || cut_at(end) != 0)
         return -ENOMEM;
     return 0;
+}
+
+void vm_unite(uintptr_t va, uintptr_t end)
+{
+    struct region *lo = region_first_above(va - 1);
+
+    while (lo != NULL && lo->end <= end) {
+        struct region *hi = region_first_above(lo->end);
+        uint64_t apart = hi != NULL ? vm_cost(lo) + vm_cost(hi) : 0;
+
+        if (region_unite(lo))
+            vm_uncharge(apart - vm_cost(lo));
+        else
+            lo = hi;
+    }
 }
 
 bool vm_busy_in(uintptr_t va, uintptr_t end)

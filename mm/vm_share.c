@@ -63,9 +63,10 @@ static int alias_locked(struct vm_call *c)
         return -ENOMEM;
     uintptr_t at = vm_place(c->to, c->bytes);
     // A mere reservation pays for nothing: the alias does.
-    unsigned flags = r->flags & REGION_UNCHARGED  ? REGION_UNCHARGED
-                     : r->flags & REGION_RESERVED ? 0
-                                                  : REGION_ALIAS;
+    unsigned flags =
+        REGION_VIEW | (r->flags & REGION_UNCHARGED  ? REGION_UNCHARGED
+                       : r->flags & REGION_RESERVED ? 0
+                                                    : REGION_ALIAS);
     struct region *a =
         at != 0 ? vm_new_region(at, c->bytes, c->prot, flags, "an alias")
                 : NULL;
@@ -92,7 +93,7 @@ static void alias_call(void *arg)
     c->result = alias_locked(c);
     spin_unlock(&mm_lock);
     if (c->flags)
-        arch_tlb_shootdown(0, 0);
+        mm_shootdown(0, 0);
 }
 
 int vm_alias(uintptr_t va, size_t bytes, unsigned prot, uintptr_t *alias)
@@ -203,10 +204,12 @@ static int clone_locked(struct vm_call *c)
         return -EPERM;
     uintptr_t at = vm_place(c->to, c->bytes);
     struct region *copy =
-        at != 0 ? vm_new_region(at, c->bytes, r->prot,
-                                r->flags & (REGION_UNCHARGED | REGION_SPARSE),
-                                "a snapshot")
-                : NULL;
+        at != 0
+            ? vm_new_region(at, c->bytes, r->prot,
+                            REGION_SNAPSHOT |
+                                (r->flags & (REGION_UNCHARGED | REGION_SPARSE)),
+                            "a snapshot")
+            : NULL;
 
     if (copy == NULL || !vm_charge(vm_cost(copy))) {
         if (copy != NULL)
@@ -223,7 +226,7 @@ static int clone_locked(struct vm_call *c)
     copy->prot = r->prot;
     int err = clone_pages(r, copy, c->va);
     spin_unlock(&mm_lock);
-    arch_tlb_shootdown(c->va, r->peer == r ? c->bytes / PAGE_SIZE : 0);
+    mm_shootdown(c->va, r->peer == r ? c->bytes / PAGE_SIZE : 0);
     spin_lock(&mm_lock);
     copy->flags &= ~(unsigned)REGION_FIXED;
     vm_thaw(r);
