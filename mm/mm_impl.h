@@ -7,12 +7,29 @@
 extern struct mm_image_part mm_image[5]; // [c] after mm_init
 extern unsigned mm_nimage;               // [c]
 
-// Events since boot; relaxed.
+// Events since boot. [mm_lock] Read anywhere, as a hint.
 struct mm_counters {
-    _Atomic uint64_t faults, zero_fills, cow_faults, shootdowns, moves;
+    _Atomic uint64_t faults;
+    _Atomic uint64_t zero_fills; // pages mapped by them, fault-around too
+    _Atomic uint64_t cow_faults, moves;
+    _Atomic uint64_t shootdowns; // [any]
 };
 
+// Changes what is written under one lock only: no locked instruction.
+static inline void mm_count(_Atomic uint64_t *c, uint64_t by)
+{
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by,
+                          memory_order_relaxed);
+}
+
 extern struct mm_counters mm_counters;
+
+// arch_tlb_shootdown, counted. mm_lock not held.
+static inline void mm_shootdown(uintptr_t va, size_t npages)
+{
+    atomic_fetch_add_explicit(&mm_counters.shootdowns, 1, memory_order_relaxed);
+    arch_tlb_shootdown(va, npages);
+}
 
 // Pages whose frame is being replaced now (PTE_BUSY). [mm_lock]
 extern unsigned mm_nbusy;

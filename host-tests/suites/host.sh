@@ -16,6 +16,7 @@ host_program() # path below build/host-tests
     status=$?
     sed 's/^/out: /' out
     sed 's/^/err: /' err
+    sed -n 's/^\(# note: .*\)/\1/p' out
     status_is 0
     check_tap out
 }
@@ -27,6 +28,7 @@ tools_run()
     status=$?
     sed 's/^/out: /' out
     sed 's/^/err: /' err
+    sed -n 's/^\(# note: .*\)/\1/p' out
     status_is 0
     check_tap out
 }

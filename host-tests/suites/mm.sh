@@ -8,11 +8,38 @@ done
 add mm/api-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_api
 add mm/api-8G tap -c 2 -m 8G @mem_api
 add mm/storm-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @storm quick
+for cpus in 1 2; do
+    add "mm/fail-${cpus}cpu" fail_case "$cpus" @mem_fail
+done
+add mm/fail-boot fail_boot_case @hello
 add mm/chaos-2cpu tap -c 2 @mem_chaos 2000 1
 add mm/chaos-4cpu tap -c 4 @mem_chaos 1000 2
 add mm/tour-1cpu tour_case 1 @tour
 add mm/tour-4cpu tour_case 4 @tour
 add mm/memload memload_case @memload
+
+fail_case() # cpus, image
+{
+    tap -c "$1" "$2"
+    note "$(sed -n 's/^ok .* \([0-9]* points failed\)$/\1/p' out)"
+}
+
+# Each request for a frame fails, from the first of the start-up on, until the
+# program does not notice any more: always one line that says so.
+fail_boot_case() # image
+{
+    local n
+    for n in $(seq 60); do
+        guest -o "boot.banner=0 mm.fail=$n+" "$1"
+        [ "$status" != 0 ] || break
+        status_is 2
+        err_has '^gneiss: too little memory|^panic: mm: no frame left during|^gneiss: no memory for the|^fatal error: out of memory: no frame'
+    done
+    status_is 0
+    out_is "Hello from Gneiss, world!"
+    [ "$n" -gt 20 ] || fail "only $((n - 1)) points failed"
+    note "$((n - 1)) points failed"
+}
 
 # The tour checks what it claims, and ends by itself.
 tour_case() # cpus, image
@@ -40,6 +67,10 @@ mem_die past '^panic: invalid memory access \(write of' \
     'no region, 0 bytes past the end of mapped memory'
 mem_die unmapped '^panic: invalid memory access \(write of' 'no region'
 mem_die reserve '^panic: forbidden memory access \(read of' 'reserved addresses'
+mem_die decommitted '^panic: forbidden memory access \(write of' 'mapped memory'
+mem_die zeros '^panic: invalid memory access \(read of' 'no region'
+mem_die guard '^panic: forbidden memory access \(write of' 'a guard'
+mem_die device '^panic: forbidden memory access \(write of' 'the IOAPIC'
 mem_die alias '^panic: forbidden memory access \(write of' 'an alias'
 mem_die read_only '^panic: forbidden memory access \(write of' 'mapped memory'
 mem_die no_rights '^panic: forbidden memory access \(read of' 'mapped memory'

@@ -1,0 +1,619 @@
+// Every request for a frame failed in turn, once and from then on, in every
+// call of <gneiss/mem.h>: ENOMEM, and nothing has changed; tried again, it
+// works; no frame and no promise is lost. Then all CPUs at once, with requests
+// failing all the time. (host-tests/mm/test_fail.c does it call by call of mm.)
+//
+// usage: mem_fail [ROUNDS]
+
+#include <errno.h>
+#include <gneiss/cpu.h>
+#include <gneiss/mem.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "host-tests/guest/par.h"
+#include "host-tests/guest/tap.h"
+
+#include "mm/fail.h"
+#include "mm/fcache.h"
+#include "mm/mm.h"
+
+enum { PAGE = 4096, N = 16, RW = GN_READ | GN_WRITE, RECORDED = 104 };
+
+#define HUGE ((size_t)2 << 20)
+
+static char *const base = (char *)0x200000000000;
+static char *const there = (char *)0x210000000000;
+
+// ---- what must come out even ----
+
+struct accounts {
+    uint64_t frames, tables, committed;
+};
+
+static struct region *drained;
+static uint64_t ndrained;
+
+// Takes all descriptors of regions, so that the next call needs a frame.
+static void drain(void *arg)
+{
+    struct region *r;
+
+    (void)arg;
+    mm_fail_at(1, true);
+    spin_lock(&mm_lock);
+    while ((r = region_new()) != NULL) {
+        r->right = drained;
+        drained = r;
+        ndrained++;
+    }
+    spin_unlock(&mm_lock);
+    mm_fail_at(0, false);
+}
+
+static void undrain(void *arg)
+{
+    (void)arg;
+    spin_lock(&mm_lock);
+    while (drained != NULL) {
+        struct region *r = drained;
+
+        drained = r->right;
+        region_free(r);
+    }
+    spin_unlock(&mm_lock);
+    ndrained = 0;
+}
+
+static void refill(void *arg)
+{
+    (void)arg;
+    frame_reserve_refill();
+}
+
+static struct accounts accounts(void)
+{
+    struct accounts a;
+
+    arch_on_system_stack(drain, NULL);
+    a.tables = pt_tables();
+    a.frames = mm_free_frames() + frame_cache_stats().reserved + a.tables +
+               ndrained / (PAGE / sizeof(struct region));
+    arch_on_system_stack(undrain, NULL);
+    a.committed = mm_commit().committed;
+    return a;
+}
+
+// ---- the calls ----
+
+static char *made;
+static int watcher = -1;
+
+static void fill(char *p, size_t npages)
+{
+    for (size_t i = 0; i < npages; i++)
+        p[i * PAGE] = (char)(i % 100 + 1);
+}
+
+static bool filled(const char *p, size_t first, size_t end)
+{
+    for (size_t i = first; i < end; i++) {
+        if (p[i * PAGE] != (char)(i % 100 + 1))
+            return false;
+    }
+    return true;
+}
+
+static void must(bool done)
+{
+    if (!done)
+        abort();
+}
+
+static void nothing(void)
+{
+}
+
+static void sixteen(void)
+{
+    must(gn_map(base, N * PAGE, RW, GN_FIXED) == base);
+    fill(base, N);
+}
+
+static void aliased(void)
+{
+    sixteen();
+    made = gn_alias(base, N * PAGE, RW);
+    must(made != NULL);
+}
+
+static void huge(void)
+{
+    must(gn_map(base, 2 * HUGE, RW, GN_FIXED) == base);
+    fill(base, 2 * HUGE / PAGE);
+    must(gn_advise(base, 2 * HUGE, GN_PROMOTE) == 2);
+}
+
+static void watched(void)
+{
+    sixteen();
+    watcher = gn_watch_new();
+    must(watcher >= 0 && gn_watch(watcher, base) == 0);
+}
+
+static void unwatched(void)
+{
+    sixteen();
+    watcher = gn_watch_new();
+    must(watcher >= 0);
+}
+
+static void reserved(void)
+{
+    must(gn_map(base, 2 * HUGE, GN_NONE, GN_FIXED) == base);
+}
+
+static void fresh(void)
+{
+    must(gn_map(base, 100 * PAGE, RW, GN_FIXED) == base);
+}
+
+static void snapped(void)
+{
+    sixteen();
+    made = gn_snapshot(base, N * PAGE);
+    must(made != NULL);
+}
+
+// A call that returns a pointer, as one that returns a negative errno.
+static long pointer(char *p)
+{
+    int err = errno;
+
+    if (p != NULL)
+        made = p;
+    return p != NULL ? 0 : -err;
+}
+
+static long do_map(void)
+{
+    return pointer(gn_map(base, N * PAGE, RW, GN_FIXED | GN_SPARSE));
+}
+
+static long do_reserve(void)
+{
+    return pointer(gn_reserve(4 * HUGE));
+}
+
+static long do_unmap(void)
+{
+    return gn_unmap(base, N * PAGE);
+}
+
+static long do_unmap_part(void)
+{
+    return gn_unmap(base + 4 * PAGE, 4 * PAGE);
+}
+
+static long do_protect_part(void)
+{
+    return gn_protect(base + 4 * PAGE, 4 * PAGE, GN_READ);
+}
+
+static long do_commit(void)
+{
+    return gn_commit(base + HUGE / 2, HUGE, RW);
+}
+
+static long do_decommit(void)
+{
+    return gn_decommit(base + 4 * PAGE, 4 * PAGE);
+}
+
+static long do_discard(void)
+{
+    return gn_advise(base + 4 * PAGE, 4 * PAGE, GN_DISCARD);
+}
+
+static long do_populate(void)
+{
+    return gn_advise(base, 100 * PAGE, GN_POPULATE);
+}
+
+static long do_promote(void)
+{
+    long n = gn_advise(base, 2 * HUGE, GN_PROMOTE);
+
+    return n < 0 ? n : 0;
+}
+
+static long do_move(void)
+{
+    return pointer(gn_remap(base, N * PAGE, N * PAGE, GN_FIXED, there + PAGE));
+}
+
+static long do_grow(void)
+{
+    return pointer(gn_remap(base, N * PAGE, 40 * PAGE, GN_FIXED, there));
+}
+
+static long do_shrink(void)
+{
+    return pointer(gn_remap(base, N * PAGE, 4 * PAGE, 0, NULL));
+}
+
+static long do_move_huge(void)
+{
+    return pointer(
+        gn_remap(base, 2 * HUGE, HUGE + 3 * PAGE, GN_FIXED, there + PAGE));
+}
+
+static long do_alias(void)
+{
+    return pointer(gn_alias(base, N * PAGE, GN_READ));
+}
+
+static long do_alias_huge(void)
+{
+    return pointer(gn_alias(base, HUGE, RW));
+}
+
+static long do_snapshot(void)
+{
+    return pointer(gn_snapshot(base, N * PAGE));
+}
+
+static long do_snapshot_huge(void)
+{
+    return pointer(gn_snapshot(base, 2 * HUGE));
+}
+
+static long do_watch(void)
+{
+    return gn_watch(watcher, base);
+}
+
+static long do_collect(void)
+{
+    static void *pages[4];
+
+    base[0] = 1;
+    long n = gn_watch_collect(watcher, base, pages, 4);
+
+    return n == 1 ? 0 : n < 0 ? n : -EIO;
+}
+
+// The contents that say whether the call has done its work, or nothing.
+static bool at_base(void)
+{
+    return filled(base, 0, N);
+}
+
+static bool base_huge(void)
+{
+    return filled(base, 0, 2 * HUGE / PAGE);
+}
+
+static bool no_base(void)
+{
+    struct gn_where w;
+
+    gn_where(base, &w);
+    return w.kind == GN_KIND_NOTHING;
+}
+
+static bool one_part_gone(void)
+{
+    struct gn_where w;
+
+    gn_where(base + 5 * PAGE, &w);
+    return !w.mapped && filled(base, 0, 4) && filled(base, 8, N);
+}
+
+static bool discarded(void)
+{
+    return base[5 * PAGE] == 0 && filled(base, 0, 4) && filled(base, 8, N);
+}
+
+static bool read_only_part(void)
+{
+    struct gn_where w;
+
+    gn_where(base + 5 * PAGE, &w);
+    return w.prot == GN_READ && at_base();
+}
+
+static bool huge_part_gone(void)
+{
+    return base[5 * PAGE] == 0 && filled(base, 0, 4) &&
+           filled(base, 8, 2 * HUGE / PAGE);
+}
+
+static bool is_reserve(void)
+{
+    struct gn_where w;
+
+    gn_where(base + HUGE / 2, &w);
+    return w.prot == GN_NONE;
+}
+
+static bool is_committed(void)
+{
+    return base[HUGE] == 0;
+}
+
+static bool all_there(void)
+{
+    return base[0] == 0 && base[99 * PAGE] == 0;
+}
+
+static bool moved(void)
+{
+    return no_base() && filled(made, 0, N);
+}
+
+static bool moved_huge(void)
+{
+    return no_base() && filled(made, 0, HUGE / PAGE + 3);
+}
+
+static bool shrunk(void)
+{
+    return filled(base, 0, 4);
+}
+
+static bool two_views(void)
+{
+    base[3 * PAGE] = 99;
+    bool same = made[3 * PAGE] == 99;
+
+    base[3 * PAGE] = 4;
+    return same && at_base() && filled(made, 0, N);
+}
+
+static bool copied(void)
+{
+    base[3 * PAGE] = 99;
+    bool other = filled(made, 0, N);
+
+    base[3 * PAGE] = 4;
+    return other && at_base();
+}
+
+static bool copied_huge(void)
+{
+    return base_huge() && filled(made, 0, 2 * HUGE / PAGE);
+}
+
+static bool alias_alone(void)
+{
+    return no_base() && filled(made, 0, N);
+}
+
+static bool mapped_zero(void)
+{
+    return base[0] == 0 && base[5 * PAGE] == 0;
+}
+
+static bool fine(void)
+{
+    return true;
+}
+
+static const struct {
+    const char *name;
+    void (*prepare)(void);
+    long (*call)(void);
+    bool (*before)(void), (*after)(void);
+} cases[] = {
+    {"map", nothing, do_map, no_base, mapped_zero},
+    {"reserve", nothing, do_reserve, fine, fine},
+    {"unmap what has an alias", aliased, do_unmap, at_base, alias_alone},
+    {"unmap a part", sixteen, do_unmap_part, at_base, one_part_gone},
+    {"protect a part", sixteen, do_protect_part, at_base, read_only_part},
+    {"protect a watched part", watched, do_protect_part, at_base,
+     read_only_part},
+    {"commit", reserved, do_commit, is_reserve, is_committed},
+    {"decommit", sixteen, do_decommit, at_base, one_part_gone},
+    {"discard", sixteen, do_discard, at_base, discarded},
+    {"discard in large pages", huge, do_discard, base_huge, huge_part_gone},
+    {"populate", fresh, do_populate, all_there, all_there},
+    {"promote", huge, do_promote, base_huge, base_huge},
+    {"promote what is cut", reserved, do_promote, is_reserve, is_reserve},
+    {"remap", sixteen, do_move, at_base, moved},
+    {"remap, grown", sixteen, do_grow, at_base, moved},
+    {"remap of an alias, grown", aliased, do_grow, at_base, moved},
+    {"remap, shrunk", sixteen, do_shrink, at_base, shrunk},
+    {"remap of large pages", huge, do_move_huge, base_huge, moved_huge},
+    {"alias", sixteen, do_alias, at_base, two_views},
+    {"alias of large pages", huge, do_alias_huge, base_huge, base_huge},
+    {"snapshot", sixteen, do_snapshot, at_base, copied},
+    {"snapshot of a snapshot", snapped, do_snapshot, at_base, copied},
+    {"snapshot of large pages", huge, do_snapshot_huge, base_huge, copied_huge},
+    {"watch", unwatched, do_watch, at_base, at_base},
+    {"collect", watched, do_collect, at_base, at_base},
+};
+
+static void end_case(void)
+{
+    if (watcher >= 0)
+        gn_watch_end(watcher);
+    watcher = -1;
+    // All of what programs map: the heap's region is not of it.
+    struct gn_where w;
+    uintptr_t at = 0;
+
+    do {
+        gn_where((void *)at, &w);
+        if (w.kind == GN_KIND_REGION || w.kind == GN_KIND_ALIAS ||
+            w.kind == GN_KIND_SNAPSHOT)
+            must(gn_unmap((void *)w.start, w.end - w.start) == 0);
+    } while ((at = w.end) != 0);
+}
+
+static unsigned wrong;
+
+static void complain(size_t i, uint64_t nth, bool on, const char *what)
+{
+    wrong++;
+    printf("# %s, request %lu%s: %s\n", cases[i].name, (unsigned long)nth,
+           on ? "+" : "", what);
+}
+
+// The nth request fails (0: none). Returns false when the call makes fewer.
+static bool fail_at(size_t i, uint64_t nth, bool on)
+{
+    struct accounts empty = accounts();
+
+    cases[i].prepare();
+    arch_on_system_stack(refill, NULL);
+    arch_on_system_stack(drain, NULL);
+    mm_fail_at(nth, on);
+    long err = cases[i].call();
+    bool failed = nth != 0 && mm_has_failed();
+
+    mm_fail_at(0, false);
+    arch_on_system_stack(undrain, NULL);
+    mm_check();
+    if (err != 0) {
+        if (err != -ENOMEM || !failed)
+            complain(i, nth, on, "a wrong error");
+        if (!cases[i].before())
+            complain(i, nth, on, "the failed call has changed something");
+        err = cases[i].call();
+        mm_check();
+    }
+    if (err != 0 || !cases[i].after())
+        complain(i, nth, on, "the call has not done its work");
+    end_case();
+    mm_check();
+    struct accounts end = accounts();
+
+    if (end.frames != empty.frames || end.committed != empty.committed) {
+        complain(i, nth, on, "something is lost");
+        printf("# frames %lu, were %lu; promises %lu, were %lu\n",
+               (unsigned long)end.frames, (unsigned long)empty.frames,
+               (unsigned long)end.committed, (unsigned long)empty.committed);
+    }
+    return failed;
+}
+
+static void each_request_fails_in_turn(void)
+{
+    unsigned points = 0;
+
+    sixteen(); // what this CPU needs to give memory back stays
+    end_case();
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        fail_at(i, 0, false); // what is made once for all: tables, batches
+        for (int on = 0; on <= 1; on++) {
+            uint64_t nth = 1;
+
+            while (fail_at(i, nth, on))
+                nth++;
+            points += (unsigned)nth - 1;
+        }
+    }
+    IS(wrong, 0, "each request for a frame fails in turn: all is as before");
+    ok(points >= RECORDED, "%u points failed", points);
+}
+
+// ---- all CPUs at once, requests failing all the time ----
+
+static unsigned rounds = 30;
+static _Atomic unsigned started, odd, refused, finished;
+
+static void note(long err)
+{
+    if (err == -ENOMEM)
+        refused++;
+    else if (err < 0)
+        odd++;
+}
+
+static void one_round(uint32_t *rnd)
+{
+    size_t n = 1 + *rnd % 40;
+    char *p, *q;
+
+    *rnd = *rnd * 1103515245 + 12345;
+    mm_fail_at(1 + *rnd / 65536 % 6, false);
+    p = gn_map(NULL, n * PAGE, RW, *rnd / 4096 % 2 ? GN_SPARSE : 0);
+    if (p == NULL) {
+        note(-errno);
+        return;
+    }
+    note(gn_advise(p, n * PAGE, GN_POPULATE));
+    mm_fail_at(1 + *rnd / 1024 % 4, false);
+    q = *rnd / 512 % 2 ? gn_alias(p, n * PAGE, RW) : gn_snapshot(p, n * PAGE);
+    if (q == NULL)
+        note(-errno);
+    mm_fail_at(1 + *rnd / 256 % 3, false);
+    note(gn_protect(p + n / 2 * PAGE, PAGE, GN_READ));
+    if (n / 2 > 0)
+        note(gn_advise(p, n / 2 * PAGE, GN_POPULATE));
+    mm_fail_at(1, false);
+    while (gn_unmap(p, n * PAGE) != 0)
+        refused++;
+    while (q != NULL && gn_unmap(q, n * PAGE) != 0)
+        refused++;
+}
+
+static void fail_all_the_time(unsigned cpu, void *arg)
+{
+    uint32_t rnd = cpu + 1;
+
+    (void)arg;
+    started++;
+    // A goroutine that can't be made would be an end of the test.
+    while (started < arch_cpu_count())
+        g_yield();
+    for (unsigned i = 0; i < rounds; i++)
+        one_round(&rnd);
+    finished++;
+    while (finished < arch_cpu_count())
+        g_yield();
+    mm_fail_at(0, false);
+}
+
+static void all_cpus_at_once(void)
+{
+    par_run(fail_all_the_time, NULL); // stacks and caches are warm after it
+    started = finished = 0;
+    struct accounts before = accounts();
+
+    par_run(fail_all_the_time, NULL);
+    mm_check();
+    struct accounts after = accounts();
+
+    printf("# %u calls were refused\n", (unsigned)refused);
+    IS(odd, 0, "calls on all CPUs fail with ENOMEM only");
+    ok(refused > 0, "and some do");
+    // A goroutine that ended leaves a warm page in its slot, and tables to it;
+    // they are promised.
+    uint64_t stacks = after.committed - before.committed;
+
+    ok(stacks <= 4 * arch_cpu_count(), "all promises come back");
+    IS(after.frames - after.tables + stacks, before.frames - before.tables,
+       "all frames, too");
+}
+
+static NOINLINE unsigned deep(unsigned levels)
+{
+    volatile unsigned here[256];
+
+    here[0] = levels;
+    return levels == 0 ? 0 : deep(levels - 1) + (here[0] == levels);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        rounds = (unsigned)strtoul(argv[1], NULL, 0);
+    frame_zeroed_max = 0; // idle CPUs hold no frames while they are counted
+    deep(64);             // the stack takes no frame later
+    printf("# %u CPUs\n", arch_cpu_count());
+    each_request_fails_in_turn();
+    all_cpus_at_once();
+    return tap_end();
+}
