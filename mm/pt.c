@@ -221,7 +221,7 @@ struct pt_run pt_run(uintptr_t va, uintptr_t end)
         struct pt_run run = {
             e, ((last < end ? last + 1 : end) - va) / PAGE_SIZE, l};
 
-        if (l == 1 || (pte_present(v) && pte_is_leaf(v, l)))
+        if (pte_is_leaf(v, l)) // parked large pages too
             return run;
         t = pte_present(v) ? table_of(v) : NULL;
         if (t == NULL || is_empty(t)) {
