@@ -228,7 +228,8 @@ H         := build/host-tests$(if $(CLANG),-clang)
 host_tests := $(shell find host-tests -name 'test_*.c' | sort)
 host_bins := $(host_tests:host-tests/%.c=$(H)/%)
 san_flags := -fsanitize=address,undefined -fno-sanitize-recover=all
-hostcc     = $(HOSTCC) -std=gnu17 -O1 -g -I. -Iarch/host \
+host_opt  := -O1
+hostcc     = $(HOSTCC) -std=gnu17 $(host_opt) -g -I. -Iarch/host \
              -Iruntime/include $(filter-out -Wframe-larger-than=1024,$(warnings)) \
              -fno-omit-frame-pointer -MMD -MP
 test_sources = $(eval words := $(shell sed -n 's,^// sources: ,,p' $(1)))$(words)
@@ -244,7 +245,7 @@ $(H)/$(1:host-tests/%.c=%): $(patsubst %,$(H)/obj/%.o,$(1) host-tests/support.c 
 	$$(call say,HOST,$$@)
 	$$(Q)$$(HOSTCC) $$(san_flags) $$^ -o $$@ -lcmocka -pthread
 endef
-ifneq ($(filter host-tests test,$(MAKECMDGOALS)),)
+ifneq ($(filter host-tests host-tests-mm test,$(MAKECMDGOALS)),)
 $(foreach t,$(host_tests),$(eval $(call host_program,$(t))))
 host_srcs := $(sort $(host_tests) host-tests/support.c \
                $(foreach t,$(host_tests),$(call test_sources,$(t))))
@@ -292,7 +293,9 @@ bench bench-peers: %: $(newlib_stamp)
 	@tools/setup bench
 	@O=$(O) tools/bench $(if $(filter bench-peers,$@),-p) $(if $(ROUNDS),-n $(ROUNDS))
 
-.PHONY: host-tests
+.PHONY: host-tests host-tests-mm
+host-tests-mm: $(filter $(H)/mm/%,$(host_bins))
+	@printf '%s\n' $^
 host-tests: $(host_bins)
 	@printf '%s\n' $(host_bins)
 

@@ -173,7 +173,8 @@ static void map_kept(struct mm_range k, const struct mm_range *all,
 
         for (unsigned i = 0; i < nall; i++)
             is_ram = is_ram || (p >= all[i].start && p < all[i].end);
-        if (!is_ram)
+        // Two kept parts may share a page.
+        if (!is_ram && !mm_readable(ARCH_DIRECT_BASE + p, 1))
             map(ARCH_DIRECT_BASE + p, p, PAGE_SIZE,
                 PROT_R | PROT_W | PROT_GLOBAL, 1);
     }

@@ -49,11 +49,11 @@ struct arch_layout arch_layout;
 struct arch_hooks arch_hooks;
 _Thread_local struct host_cpu host_cpu = {.nopreempt = 1};
 void (*host_power_off_hook)(int status);
+void (*host_relax_hook)(void);
 char *host_stderr_copy;
 size_t host_stderr_copy_size;
 
 static int ram_fd = -1;
-static uint64_t ram_size;
 static uintptr_t reserved_base;
 static size_t reserved_size;
 static pte_t *root;
@@ -267,7 +267,6 @@ void host_start(uint64_t ram_bytes)
     struct sigaction sa = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     uintptr_t at;
 
-    ram_size = ram_bytes;
     ram_fd = memfd_create("gneiss-ram", MFD_CLOEXEC);
     must(ram_fd >= 0 && ftruncate(ram_fd, (off_t)ram_bytes) == 0, "memory");
     reserved_size = UINT64_C(1) << 39;
@@ -283,9 +282,10 @@ void host_start(uint64_t ram_bytes)
     arch_layout.slots = arch_layout.meta + (UINT64_C(1) << 34);
     arch_layout.mmio = arch_layout.slots + (UINT64_C(1) << 34);
     arch_layout.stack = arch_layout.mmio + (UINT64_C(1) << 30);
-    p = mmap(NULL, ram_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ram_fd, 0);
+    arch_layout.direct = arch_layout.stack + (UINT64_C(1) << 38);
+    p = mmap((void *)arch_layout.direct, ram_bytes, PROT_READ | PROT_WRITE,
+             MAP_SHARED | MAP_FIXED, ram_fd, 0);
     must(p != MAP_FAILED, "direct map");
-    arch_layout.direct = (uintptr_t)p;
     host_cpu = (struct host_cpu){.nopreempt = 1};
     give_signal_stack();
     sa.sa_sigaction = on_segv;
@@ -301,7 +301,6 @@ void host_stop(void)
     if (sigaltstack(&s, &old) == 0)
         free(old.ss_sp);
     munmap((void *)reserved_base, reserved_size);
-    munmap((void *)arch_layout.direct, ram_size);
     close(ram_fd);
     root = NULL;
     ntlb = 0;
@@ -362,6 +361,8 @@ bool arch_on_system(void)
 void arch_relax(void)
 {
     arch_pause();
+    if (host_relax_hook != NULL)
+        host_relax_hook();
     sched_yield();
 }
 

@@ -29,6 +29,9 @@ struct host_tlb_stats host_tlb_stats(void);
 // ending the process, and must not return. NULL: exit().
 extern void (*host_power_off_hook)(int status);
 
+// Called by whoever waits (arch_relax), if set: a test can end what it waits for.
+extern void (*host_relax_hook)(void);
+
 // What stderr reports say goes here as well, if set (NUL-terminated, bounded).
 extern char *host_stderr_copy;
 extern size_t host_stderr_copy_size;

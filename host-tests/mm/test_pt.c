@@ -167,6 +167,70 @@ static void split_and_relink_keep_what_is_mapped(void **state)
     frame_free(p, 9);
 }
 
+static void more_tables_than_a_batch_holds_take_two(void **state)
+{
+    enum { TABLES = 100 };
+    uint64_t before = pt_tables();
+    static struct pt_garbage g;
+    paddr_t p = frame_alloc(0, FRAME_DIRTY);
+    uintptr_t far = base + (UINT64_C(1) << 33) + GIB - 50 * 2 * MIB;
+
+    (void)state;
+    // Over the edge of a table of tables, each with one page.
+    for (uintptr_t i = 0; i < TABLES; i++)
+        assert_int_equal(pt_map(far + i * 2 * MIB, p, PAGE_SIZE, PROT_R, 1), 0);
+    assert_true(pt_tables() >= before + TABLES);
+    for (uintptr_t i = 0; i < TABLES; i++)
+        clear(far + i * 2 * MIB, 1, false);
+    pt_prune(far, far + TABLES * 2 * MIB, &g);
+    assert_int_equal(g.n, ARRAY_LEN(g.tables));
+    pt_prune(far, far + TABLES * 2 * MIB, &g); // nothing, it is full
+    assert_int_equal(g.n, ARRAY_LEN(g.tables));
+    pt_free_garbage(&g);
+    pt_prune(far, far + TABLES * 2 * MIB, &g);
+    assert_true(g.n > 0);
+    pt_free_garbage(&g);
+    assert_true(pt_tables() <= before);
+    pt_check();
+    // The last table of the address space, where no mapping ever was.
+    pt_prune(UINTPTR_MAX - 2 * MIB + 1, UINTPTR_MAX, &g);
+    assert_int_equal(g.n, 0);
+    frame_free(p, 0);
+}
+
+static void the_largest_page_splits_twice(void **state)
+{
+    uintptr_t va = base + 16 * (uintptr_t)GIB;
+    uint64_t before = pt_tables();
+    int level;
+
+    (void)state;
+    // Nothing touches it: it need not be memory.
+    pt_max_level = 3;
+    assert_int_equal(pt_map(va, paddr(GIB), GIB, PROT_R | PROT_W, 3), 0);
+    pt_max_level = 2;
+    assert_non_null(pt_find(va + 77 * PAGE_SIZE, &level));
+    assert_int_equal(level, 3);
+    assert_false(pt_relink(va, va + 4 * (uintptr_t)GIB)); // no 2 MiB of its own
+    assert_int_equal(pt_split(va + 5 * PAGE_SIZE), 0);
+    pte_t *e = pt_find(va + 6 * MIB, &level);
+
+    assert_int_equal(level, 2);
+    assert_int_equal(pte_paddr(*e).raw, GIB + 6 * MIB);
+    assert_int_equal(pt_split(va + 6 * MIB), 0);
+    e = pt_find(va + 6 * MIB + 3 * PAGE_SIZE, &level);
+    assert_int_equal(level, 1);
+    assert_int_equal(pte_paddr(*e).raw, GIB + 6 * MIB + 3 * PAGE_SIZE);
+    assert_int_equal(pte_prot(*e), PROT_R | PROT_W);
+    pt_check();
+    // Away with the whole of it, tables on all levels.
+    pt_drop_top(pte_index(va, PT_LEVELS));
+    assert_null(pt_find(va, &level));
+    assert_true(pt_tables() < before);
+    pt_drop_top(pte_index(va, PT_LEVELS)); // nothing is there
+    pt_check();
+}
+
 static void no_frame_for_a_table_is_an_error_value(void **state)
 {
     static paddr_t all[RAM / PAGE_SIZE];
@@ -210,8 +274,10 @@ int main(void)
         cmocka_unit_test(largest_pages_that_fit_are_used),
         cmocka_unit_test(empty_tables_are_given_back),
         cmocka_unit_test(split_and_relink_keep_what_is_mapped),
+        cmocka_unit_test(more_tables_than_a_batch_holds_take_two),
         cmocka_unit_test(no_frame_for_a_table_is_an_error_value),
         cmocka_unit_test(pte_keeps_what_it_is_made_of),
+        cmocka_unit_test(the_largest_page_splits_twice), // the last
     };
 
     return cmocka_run_group_tests_name("pt", tests, start, stop);

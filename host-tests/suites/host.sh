@@ -4,6 +4,7 @@ for t in $(find host-tests -name 'test_*.c' | sort); do
     t=${t#host-tests/}
     add "host/${t%.c}" host_program +host-tests "${t%.c}"
 done
+add host/coverage coverage_case
 add tools/run tools_run
 add tools/setup tools_setup
 
@@ -19,6 +20,14 @@ host_program() # path below build/host-tests
     sed -n 's/^\(# note: .*\)/\1/p' out
     status_is 0
     check_tap out
+}
+
+coverage_case()
+{
+    echo "\$ tools/coverage"
+    (cd "$root" && timeout 300 tools/coverage >"$T/out" 2>&1) ||
+        fail "see above"
+    cat out
 }
 
 tools_run()
