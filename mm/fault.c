@@ -27,30 +27,13 @@
 enum { FAULT_AROUND_MAX = 16 }; // pages: 64 KiB, the bound of R4
 
 static uint8_t last_fault[ARCH_MAX_CPUS]; // [own CPU] enum fault_result
-static paddr_t zero_frame;                // [c] after fault_init
+paddr_t mm_zero_frame;
 struct mm_counters mm_counters;
 unsigned mm_nbusy;
 
 void fault_init(void)
 {
-    zero_frame = frame_alloc(0, FRAME_ZERO);
-}
-
-bool mm_is_zero_frame(paddr_t p)
-{
-    return p.raw == zero_frame.raw;
-}
-
-pte_t mm_leaf(const struct region *r, paddr_t p, bool cow)
-{
-    pte_t e = pte_make_leaf(p, r->prot & (PROT_R | PROT_W | PROT_X), 1) &
-              pt_valid_bits;
-
-    if (cow)
-        e = (e & ~PTE_WRITE) | PTE_COW;
-    if (r->prot == 0)
-        e = (e & ~(PTE_PRESENT | PTE_WRITE)) | PTE_PARKED;
-    return e;
+    mm_zero_frame = frame_alloc(0, FRAME_ZERO);
 }
 
 // The address in r of the page that q shows at va; 0 if r does not show it.
@@ -161,7 +144,7 @@ static enum fault_result map_absent(struct region *r, uintptr_t page, pte_t *e,
         return FAULT_SERVED;
     // Reads of sparse memory in order would be given frames.
     if (access == PROT_R && (r->flags & REGION_SPARSE) && r->peer == r) {
-        pt_set(e, mm_leaf(r, zero_frame, true));
+        pt_set(e, mm_leaf(r, mm_zero_frame, true));
         return FAULT_SERVED;
     }
     unsigned n = frame_cache_take_many(frames, window(r, page, e));

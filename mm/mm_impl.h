@@ -36,13 +36,28 @@ extern unsigned mm_nbusy;
 
 // Takes the shared zero frame. Context: boot.
 void fault_init(void);
-bool mm_is_zero_frame(paddr_t p);
+extern paddr_t mm_zero_frame; // [c] after fault_init
+
+static inline bool mm_is_zero_frame(paddr_t p)
+{
+    return p.raw == mm_zero_frame.raw;
+}
 
 // A cleared frame for a page table; from the reserve while a stack grows.
 paddr_t fault_table_frame(void);
 
 // The entry that shows frame p in r; cow: without the right to store.
-pte_t mm_leaf(const struct region *r, paddr_t p, bool cow);
+static inline pte_t mm_leaf(const struct region *r, paddr_t p, bool cow)
+{
+    pte_t e = pte_make_leaf(p, r->prot & (PROT_R | PROT_W | PROT_X), 1) &
+              pt_valid_bits;
+
+    if (cow)
+        e = (e & ~PTE_WRITE) | PTE_COW;
+    if (r->prot == 0)
+        e = (e & ~(PTE_PRESENT | PTE_WRITE)) | PTE_PARKED;
+    return e;
+}
 
 // The address in r of the page that q shows at va; 0 if r does not show it.
 uintptr_t mm_peer_address(const struct region *q, uintptr_t va,

@@ -150,9 +150,9 @@ pte_t *pt_make(uintptr_t va)
     return t != NULL ? &t[pte_index(va, 1)] : walk_make(va, 1);
 }
 
-bool pt_make_parent(uintptr_t va)
+bool pt_make_parent(uintptr_t va, int level)
 {
-    return walk_make(va, 2) != NULL;
+    return walk_make(va, level) != NULL;
 }
 
 static int best_level(uintptr_t va, uint64_t pa, uint64_t size, int max)
@@ -263,31 +263,32 @@ int pt_split(uintptr_t va)
     return 0;
 }
 
-static pte_t *entry_at_2mib(uintptr_t va)
+// The entry for va of this level, if there is a table for it.
+static pte_t *entry_at(uintptr_t va, int level)
 {
     pte_t *t = root;
 
-    for (int l = PT_LEVELS; l > 2; l--) {
+    for (int l = PT_LEVELS; l > level; l--) {
         pte_t v = pt_get(&t[pte_index(va, l)]);
 
         if (!pte_present(v) || pte_is_leaf(v, l))
             return NULL;
         t = table_of(v);
     }
-    return &t[pte_index(va, 2)];
+    return &t[pte_index(va, level)];
 }
 
-size_t pt_relink(uintptr_t va, uintptr_t to, size_t n)
+size_t pt_relink(uintptr_t va, uintptr_t to, size_t n, int level)
 {
-    unsigned i = pte_index(va, 2), k = pte_index(to, 2);
-    pte_t *from = entry_at_2mib(va);
+    unsigned i = pte_index(va, level), k = pte_index(to, level);
+    pte_t *from = entry_at(va, level);
     size_t room = PT_ENTRIES - (i > k ? i : k);
     int came = 0;
 
     n = n < room ? n : room;
     if (from == NULL)
         return n; // nothing there
-    pte_t *dest = walk_make(to, 2);
+    pte_t *dest = walk_make(to, level);
 
     ASSERT(dest != NULL); // the caller made it
     for (size_t j = 0; j < n; j++) {
@@ -296,8 +297,9 @@ size_t pt_relink(uintptr_t va, uintptr_t to, size_t n)
         if (pt_get(&from[j]) == 0)
             continue;
         // An empty table that was left there takes the other's place.
-        ASSERT(there == 0 || (pte_present(there) && !pte_is_leaf(there, 2) &&
-                              is_empty(table_of(there))));
+        ASSERT(there == 0 ||
+               (pte_present(there) && !pte_is_leaf(there, level) &&
+                is_empty(table_of(there))));
         pt_swap(&dest[j], pt_swap(&from[j], there));
         came += there == 0;
     }
@@ -308,7 +310,7 @@ size_t pt_relink(uintptr_t va, uintptr_t to, size_t n)
 
 void pt_promote(uintptr_t va, pte_t leaf, struct pt_garbage *g)
 {
-    pte_t *e = entry_at_2mib(va);
+    pte_t *e = entry_at(va, 2);
 
     ASSERT(e != NULL && g->n < ARRAY_LEN(g->tables));
     g->tables[g->n++] = pte_paddr(pt_set(e, leaf));

@@ -57,8 +57,8 @@ pte_t *pt_find(uintptr_t va, int *level);
 // The page must not be part of a larger one. Context: mm_lock held.
 pte_t *pt_make(uintptr_t va);
 
-// Makes the tables for va down to level 2 only. False: no frame.
-bool pt_make_parent(uintptr_t va);
+// Makes the tables for va down to this level only. False: no frame.
+bool pt_make_parent(uintptr_t va, int level);
 
 // A stretch of addresses that one walk explains: n pages from the address asked
 // for. level 1: e[0..n) are their entries. Above: e alone maps them all. e NULL:
@@ -125,12 +125,12 @@ static inline pte_t pt_swap(pte_t *e, pte_t to)
 // Context: mm_lock held.
 MUST_USE int pt_split(uintptr_t va);
 
-// Moves the entries of tables and large pages of up to n times 2 MiB from va to
-// `to`, where nothing may be mapped and whose parents are made; both aligned to
-// 2 MiB. Returns for how many it did, which is at least 1: to the end of a table
-// on either side. Moves no leaf of 4 KiB (R15: D goes along).
+// Moves up to n entries of this level, 2 or 3 (tables and large pages), from va
+// to `to`, where nothing may be mapped and whose parents are made; both aligned
+// to the level's span. Returns for how many it did, which is at least 1: to the
+// end of a table on either side. Moves no leaf of 4 KiB (R15: D goes along).
 // Context: mm_lock held; the caller flushes.
-size_t pt_relink(uintptr_t va, uintptr_t to, size_t n);
+size_t pt_relink(uintptr_t va, uintptr_t to, size_t n, int level);
 
 // Takes tables of [va, end) that map nothing any more out and adds them to the
 // garbage, to be freed after a shootdown (R13).

@@ -19,10 +19,16 @@ static bool agree(uintptr_t from, uintptr_t to)
     return (from - to) % VM_HUGE_BYTES == 0;
 }
 
-// How many whole 2 MiB begin at va.
-static size_t whole(uintptr_t va, uintptr_t end)
+// How many whole entries of the highest level that can be relinked begin at va;
+// 0 if pages must move one by one.
+static size_t whole(uintptr_t va, uintptr_t end, uintptr_t shift, int *level)
 {
-    return va % VM_HUGE_BYTES == 0 ? (end - va) / VM_HUGE_BYTES : 0;
+    for (*level = 3; *level > 1; --*level) {
+        if ((va | shift) % pte_span(*level) == 0 &&
+            end - va >= pte_span(*level))
+            return (end - va) / pte_span(*level);
+    }
+    return 0;
 }
 
 static bool any_set(const struct pt_run *run)
@@ -42,18 +48,20 @@ static bool make_tables(uintptr_t from, uintptr_t to, size_t bytes)
     struct pt_run run;
 
     for (uintptr_t va = from; va < end; va += run.n * PAGE_SIZE) {
-        size_t tables = agree(from, to) ? whole(va, end) : 0;
+        int level;
+        size_t tables = whole(va, end, shift, &level);
 
         run = pt_run(va, end);
         if (tables > 0 && run.e == NULL)
             continue; // it may end within a table: nothing is there anyway
         if (tables > 0) {
-            if (!pt_make_parent(va + shift))
+            if (!pt_make_parent(va + shift, level))
                 return false;
             // One parent is enough to the end of the table that it is in.
-            size_t rest = PT_ENTRIES - pte_index(va + shift, 2);
+            size_t rest = PT_ENTRIES - pte_index(va + shift, level);
 
-            run.n = (tables < rest ? tables : rest) * PT_ENTRIES;
+            run.n =
+                (tables < rest ? tables : rest) * pte_span(level) / PAGE_SIZE;
         } else if (any_set(&run)) {
             // A run in one table can lie across two there.
             uintptr_t last = va + shift + (run.n - 1) * PAGE_SIZE;
@@ -96,11 +104,13 @@ static void move_entries(uintptr_t from, uintptr_t to, size_t bytes)
     size_t n;
 
     for (uintptr_t va = from; va < end; va += n * PAGE_SIZE) {
-        size_t tables = agree(from, to) ? whole(va, end) : 0;
+        int level;
+        size_t tables = whole(va, end, shift, &level);
         struct pt_run run;
 
         if (tables > 0) {
-            n = pt_relink(va, va + shift, tables) * PT_ENTRIES;
+            n = pt_relink(va, va + shift, tables, level) * pte_span(level) /
+                PAGE_SIZE;
             continue;
         }
         run = pt_run(va, end);

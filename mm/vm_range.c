@@ -221,6 +221,14 @@ bool vm_is_gap(uintptr_t va, size_t bytes, const struct region *next)
            (next == NULL || next->start >= va + room);
 }
 
+// Large things start where large pages and relinking can work.
+static uint64_t alignment_for(size_t bytes)
+{
+    return bytes >= pte_span(3)   ? pte_span(3)
+           : bytes >= pte_span(2) ? pte_span(2)
+                                  : PAGE_SIZE;
+}
+
 static uintptr_t find_gap(size_t bytes, uintptr_t from)
 {
     for (uintptr_t at = from;;) {
@@ -231,9 +239,7 @@ static uintptr_t find_gap(size_t bytes, uintptr_t from)
         if (vm_is_gap(at, bytes, r))
             return at;
         at = align_up(r->end + GUARD, PAGE_SIZE);
-        // Large things start where large pages and relinking can work.
-        if (bytes >= VM_HUGE_BYTES)
-            at = align_up(at, VM_HUGE_BYTES);
+        at = align_up(at, alignment_for(bytes));
     }
 }
 
@@ -248,8 +254,7 @@ uintptr_t vm_place(uintptr_t wish, size_t bytes)
         wish + bytes <= ARCH_REGION_END && wish % PAGE_SIZE == 0 &&
         (r == NULL || r->start >= wish + bytes))
         return wish;
-    if (bytes >= VM_HUGE_BYTES)
-        from = align_up(from, VM_HUGE_BYTES);
+    from = align_up(from, alignment_for(bytes));
     at = find_gap(bytes, from);
     if (at == 0)
         at = find_gap(bytes, first);

@@ -157,8 +157,8 @@ static void split_and_relink_keep_what_is_mapped(void **state)
     assert_true(pt_get(pt_find(va + 9 * PAGE_SIZE, &level)) & PTE_DIRTY);
     assert_int_equal(*(volatile char *)(va + 5 * PAGE_SIZE), 7);
     pt_check();
-    assert_true(pt_make_parent(to));
-    assert_int_equal(pt_relink(va, to, 1), 1);
+    assert_true(pt_make_parent(to, 2));
+    assert_int_equal(pt_relink(va, to, 1, 2), 1);
     assert_null(pt_run(va, va + 2 * MIB).e); // nothing is left behind
     arch_tlb_shootdown(0, 0);
     assert_int_equal(*(volatile char *)(to + 5 * PAGE_SIZE), 7);
