@@ -282,7 +282,9 @@ void host_start(uint64_t ram_bytes)
     arch_layout.slots = arch_layout.meta + (UINT64_C(1) << 34);
     arch_layout.mmio = arch_layout.slots + (UINT64_C(1) << 34);
     arch_layout.stack = arch_layout.mmio + (UINT64_C(1) << 30);
-    arch_layout.direct = arch_layout.stack + (UINT64_C(1) << 38);
+    arch_layout.heap = arch_layout.stack + (UINT64_C(1) << 38);
+    arch_layout.heapmeta = arch_layout.heap + (UINT64_C(1) << 36);
+    arch_layout.direct = arch_layout.heapmeta + (UINT64_C(1) << 32);
     p = mmap((void *)arch_layout.direct, ram_bytes, PROT_READ | PROT_WRITE,
              MAP_SHARED | MAP_FIXED, ram_fd, 0);
     must(p != MAP_FAILED, "direct map");

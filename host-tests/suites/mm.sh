@@ -30,11 +30,11 @@ fail_case() # cpus, image
 fail_boot_case() # image
 {
     local n
-    for n in $(seq 60); do
+    for n in $(seq 200); do
         guest -o "boot.banner=0 mm.fail=$n+" "$1"
         [ "$status" != 0 ] || break
         status_is 2
-        err_has '^gneiss: too little memory|^panic: mm: no frame left during|^gneiss: no memory for the|^fatal error: out of memory: no frame'
+        err_has '^gneiss: too little memory|^panic: mm: no frame left during|^gneiss: no memory for the|^panic: heap: no memory|^fatal error: out of memory: no frame'
     done
     status_is 0
     out_is "Hello from Gneiss, world!"
