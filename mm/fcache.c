@@ -13,7 +13,8 @@
 // that it neither starves others nor makes counts depend on idle time.
 //
 // Locks: each cache's lock protects its frames, outside frame_lock; reserves and
-// counters belong to their CPU [o]; zeroed_lock protects the zeroed list.
+// counters belong to their CPU [o]; zeroed_lock protects the zeroed list. Counts
+// are read by anybody, relaxed, for statistics.
 
 #include "mm/fcache.h"
 
@@ -34,15 +35,15 @@ enum {
 
 struct frame_cache {
     struct spinlock lock;
-    unsigned n;                    // [lock]
-    unsigned nreserve;             // [o]
-    paddr_t frames[CACHE_MAX];     // [lock]
-    paddr_t reserve[RESERVE];      // [o]
-    uint64_t from_zeroed, cleared; // [o]
+    _Atomic unsigned n;                    // [lock]
+    _Atomic unsigned nreserve;             // [o]
+    paddr_t frames[CACHE_MAX];             // [lock]
+    paddr_t reserve[RESERVE];              // [o]
+    _Atomic uint64_t from_zeroed, cleared; // [o]
 } __attribute__((aligned(64)));
 
 static struct frame_cache boot_cache;
-static struct frame_cache *caches[ARCH_MAX_CPUS] = {&boot_cache};
+static struct frame_cache *_Atomic caches[ARCH_MAX_CPUS] = {&boot_cache};
 
 static struct spinlock zeroed_lock;
 static uint32_t zeroed_list;     // [zeroed_lock] first pfn, by next
@@ -54,7 +55,7 @@ OPTION_UINT(opt_zeroed, "mm.zeroed", frame_zeroed_max, 0, UINT32_MAX,
 
 static struct frame_cache *mine(void)
 {
-    struct frame_cache **c = &caches[arch_cpu_id()];
+    struct frame_cache *_Atomic *c = &caches[arch_cpu_id()];
 
     if (unlikely(*c == NULL)) {
         paddr_t p = frame_alloc(0, FRAME_ZERO);
@@ -64,6 +65,23 @@ static struct frame_cache *mine(void)
         *c = arch_direct(p);
     }
     return *c;
+}
+
+// Counts have one writer at a time: no locked instruction is needed.
+static void set_n(struct frame_cache *c, unsigned n)
+{
+    atomic_store_explicit(&c->n, n, memory_order_relaxed);
+}
+
+static void count(_Atomic uint64_t *counter)
+{
+    atomic_store_explicit(counter, *counter + 1, memory_order_relaxed);
+}
+
+static paddr_t pop(struct frame_cache *c)
+{
+    set_n(c, c->n - 1);
+    return c->frames[c->n];
 }
 
 // How many frames a CPU may hold back from the others.
@@ -84,12 +102,12 @@ static paddr_t take_dirty(struct frame_cache *c)
     if (c->n == 0) {
         unsigned want = cache_limit() / 2;
 
-        c->n = frame_take_batch(c->frames, want > BATCH ? BATCH
-                                           : want > 0   ? want
-                                                        : 1);
+        set_n(c, frame_take_batch(c->frames, want > BATCH ? BATCH
+                                             : want > 0   ? want
+                                                          : 1));
     }
     if (c->n > 0)
-        p = c->frames[--c->n];
+        p = pop(c);
     spin_unlock(&c->lock);
     return p;
 }
@@ -106,7 +124,7 @@ static paddr_t take_from_others(void)
             continue;
         spin_lock(&c->lock);
         if (c->n > 0)
-            p = c->frames[--c->n];
+            p = pop(c);
         spin_unlock(&c->lock);
     }
     return p;
@@ -144,7 +162,7 @@ paddr_t frame_cache_take(enum frame_flags flags)
 
     if (p.raw != 0) {
         if (c != NULL)
-            c->from_zeroed++;
+            count(&c->from_zeroed);
         return with_user(p);
     }
     p = take_dirty(c);
@@ -154,7 +172,7 @@ paddr_t frame_cache_take(enum frame_flags flags)
         return with_user(take_zeroed()); // the last ones are there
     if (flags == FRAME_ZERO) {
         memset(arch_direct(p), 0, PAGE_SIZE);
-        c->cleared++;
+        count(&c->cleared);
     }
     return with_user(p);
 }
@@ -190,9 +208,10 @@ void frame_cache_give(paddr_t p)
         // The oldest go; what was used last is warm.
         frame_give_batch(c->frames, k);
         memmove(c->frames, c->frames + k, (c->n - k) * sizeof c->frames[0]);
-        c->n -= k;
+        set_n(c, c->n - k);
     }
-    c->frames[c->n++] = p;
+    c->frames[c->n] = p;
+    set_n(c, c->n + 1);
     spin_unlock(&c->lock);
 }
 
@@ -247,7 +266,7 @@ void frame_cache_flush(void)
     if (c != NULL) {
         spin_lock(&c->lock);
         frame_give_batch(c->frames, c->n);
-        c->n = 0;
+        set_n(c, 0);
         spin_unlock(&c->lock);
     }
     while ((p = take_zeroed()).raw != 0)
