@@ -29,6 +29,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -91,12 +92,19 @@ static void must(bool ok, const char *what)
     }
 }
 
+// By the system call itself: for TSan the C library's mmap is a store to the
+// page by this thread, which a translation is not.
+static void map_page(uintptr_t page, int prot, int flags, int fd, uint64_t pa)
+{
+    must(syscall(SYS_mmap, page, (size_t)PAGE_SIZE, prot, flags | MAP_FIXED, fd,
+                 pa) == (long)page,
+         "map a page");
+}
+
 static void unmap_page(uintptr_t page)
 {
-    must(mmap((void *)page, PAGE_SIZE, PROT_NONE,
-              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-              0) != MAP_FAILED,
-         "unmap");
+    map_page(page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+             0);
 }
 
 static void flush_all_locked(void)
@@ -109,9 +117,13 @@ static void flush_all_locked(void)
 
 static void map_frame(uintptr_t page, uint64_t pa, bool write)
 {
-    must(mmap((void *)page, PAGE_SIZE, PROT_READ | (write ? PROT_WRITE : 0),
-              MAP_SHARED | MAP_FIXED, ram_fd, (off_t)pa) != MAP_FAILED,
-         "map a frame");
+    map_page(page, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED, ram_fd,
+             pa);
+}
+
+static pte_t load_entry(pte_t *e)
+{
+    return atomic_load_explicit((_Atomic pte_t *)e, memory_order_acquire);
 }
 
 // The leaf for va, tables only; NULL if there is none.
@@ -121,8 +133,7 @@ static pte_t *walk(uintptr_t va, int *level)
 
     for (int l = PT_LEVELS; t != NULL; l--) {
         pte_t *e = &t[pte_index(va, l)];
-        pte_t v =
-            atomic_load_explicit((_Atomic pte_t *)e, memory_order_acquire);
+        pte_t v = load_entry(e);
 
         if (!pte_present(v))
             return NULL;
@@ -146,7 +157,7 @@ static bool fill(uintptr_t va, unsigned access, bool *present)
     pte_t *e = walk(va, &level);
 
     *present = e != NULL;
-    if (e != NULL && (pte_prot(*e) & access) == access) {
+    if (e != NULL && (pte_prot(load_entry(e)) & access) == access) {
         pte_t set = PTE_ACCESSED | (access == PROT_W ? PTE_DIRTY : 0);
         pte_t v = atomic_fetch_or((_Atomic pte_t *)e, set) | set;
         uint64_t pa = (v & PTE_ADDR_MASK & ~(pte_span(level) - 1)) +
@@ -202,6 +213,14 @@ static void give_signal_stack(void)
     stack_t s = {.ss_sp = malloc(SIGNAL_STACK), .ss_size = SIGNAL_STACK};
 
     must(s.ss_sp != NULL && sigaltstack(&s, NULL) == 0, "sigaltstack");
+}
+
+static void take_signal_stack(void)
+{
+    stack_t s = {.ss_flags = SS_DISABLE}, old;
+
+    if (sigaltstack(&s, &old) == 0)
+        free(old.ss_sp);
 }
 
 void arch_pte_installed(uintptr_t va, pte_t leaf, int level)
@@ -295,11 +314,8 @@ void host_start(uint64_t ram_bytes)
 
 void host_stop(void)
 {
-    stack_t s = {.ss_flags = SS_DISABLE}, old;
-
     sigaction(SIGSEGV, &old_segv, NULL);
-    if (sigaltstack(&s, &old) == 0)
-        free(old.ss_sp);
+    take_signal_stack();
     munmap((void *)reserved_base, reserved_size);
     close(ram_fd);
     root = NULL;
@@ -320,6 +336,7 @@ static void *cpu_thread(void *arg)
     host_cpu = (struct host_cpu){.id = s.id, .nopreempt = 1};
     give_signal_stack();
     s.entry();
+    take_signal_stack();
     return NULL;
 }
 

@@ -15,7 +15,8 @@ void host_stop(void);
 // The walker's root; what mm_init calls as load_root.
 void host_load_root(paddr_t root);
 
-// Starts n - 1 more CPUs as threads; each runs entry() and never returns.
+// Starts n - 1 more CPUs as threads; each runs entry(), and ends
+// when that returns.
 void host_start_cpus(unsigned n, void (*entry)(void));
 
 // Translations that the software TLB holds now, and faults it has filled.
