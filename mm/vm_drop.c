@@ -16,6 +16,7 @@
 
 struct batch {
     unsigned n;
+    bool stale; // entries were taken out, with a frame to give back or not
     paddr_t frames[VM_BATCH];
     uint8_t orders[VM_BATCH]; // 0 or VM_HUGE_ORDER
     struct pt_garbage tables;
@@ -37,6 +38,7 @@ static struct batch *my_batch(void)
         *b = arch_direct(p);
     }
     (*b)->n = 0;
+    (*b)->stale = false;
     return *b;
 }
 
@@ -49,6 +51,7 @@ static void take_out(struct region *r, uintptr_t va, pte_t *e, int level,
 
     if (!pt_has_frame(old))
         return;
+    b->stale = true;
     if (r != NULL && (old & PTE_DIRTY))
         dirty_note(r, va);
     paddr_t p = paddr(pte_paddr(old).raw & ~(pte_span(level) - 1));
@@ -100,7 +103,7 @@ uint64_t vm_drop_range(uintptr_t start, uintptr_t end)
         // Whole tables below what is done so far.
         pt_prune(from, va, g);
         spin_unlock(&mm_lock);
-        if (b->n > 0 || g->n > 0)
+        if (b->stale || g->n > 0)
             arch_tlb_shootdown(from, (va - from) / PAGE_SIZE);
         for (unsigned i = 0; i < b->n; i++) {
             if (b->orders[i] == 0)
@@ -110,6 +113,7 @@ uint64_t vm_drop_range(uintptr_t start, uintptr_t end)
         }
         dropped += b->n + g->n;
         b->n = 0;
+        b->stale = false;
         pt_free_garbage(g);
     }
     preempt_enable();

@@ -241,6 +241,22 @@ static void reads_of_sparse_memory_take_no_frame(void **state)
     mm_check();
 }
 
+// Pages that show the zero frame have no frame to give back, but translations.
+static void discarded_zero_pages_are_forgotten(void **state)
+{
+    uintptr_t a = map(4, VM_SPARSE), b = 0;
+
+    (void)state;
+    put(a + 3 * PAGE_SIZE, 1); // so that the table stays
+    assert_int_equal(get(a), 0);
+    assert_int_equal(vm_decommit(a, 3 * PAGE_SIZE, false), 0);
+    assert_int_equal(vm_alias(a, 3 * PAGE_SIZE, RW, &b), 0);
+    put(b, 7);
+    assert_int_equal(get(a), 7);
+    unmap(a, 4);
+    unmap(b, 3);
+}
+
 static void promoted_memory_keeps_its_contents(void **state)
 {
     uintptr_t a = map(2048, 0), to = 0, c = 0;
@@ -361,7 +377,7 @@ enum {
     OBJECTS = 400, // pages of memory that can exist at once in the model
     VIEWS = 12,
     VIEW_PAGES = 40,
-    STEPS = 6000,
+    STEPS = 100000,
 };
 
 // A view's page shows one memory page of the model; several views may show the
@@ -596,6 +612,7 @@ int main(void)
         cmocka_unit_test(rights_come_and_go),
         cmocka_unit_test(a_reservation_costs_nothing_until_it_has_rights),
         cmocka_unit_test(reads_of_sparse_memory_take_no_frame),
+        cmocka_unit_test(discarded_zero_pages_are_forgotten),
         cmocka_unit_test(promoted_memory_keeps_its_contents),
         cmocka_unit_test(each_client_sees_what_was_stored_since_it_asked),
         cmocka_unit_test(bad_ranges_are_refused),
