@@ -62,7 +62,11 @@ static unsigned ncpus = 1;
 static struct sigaction old_segv;
 
 static _Atomic bool tlb_busy;
-static uintptr_t tlb[TLB_ENTRIES]; // pages mapped, in no order
+static struct {
+    uintptr_t page;
+    uint64_t pa;
+    bool write;
+} tlb[TLB_ENTRIES]; // pages mapped, in no order
 static size_t ntlb;
 static struct host_tlb_stats stats;
 
@@ -110,7 +114,7 @@ static void unmap_page(uintptr_t page)
 static void flush_all_locked(void)
 {
     for (size_t i = 0; i < ntlb; i++)
-        unmap_page(tlb[i]);
+        unmap_page(tlb[i].page);
     ntlb = 0;
     stats.flushes++;
 }
@@ -165,8 +169,11 @@ static bool fill(uintptr_t va, unsigned access, bool *present)
 
         if (ntlb == TLB_ENTRIES)
             flush_all_locked();
-        map_frame(page, pa, (v & PTE_DIRTY) && (v & PTE_WRITE));
-        tlb[ntlb++] = page;
+        tlb[ntlb].page = page;
+        tlb[ntlb].pa = pa;
+        tlb[ntlb].write = (v & PTE_DIRTY) && (v & PTE_WRITE);
+        map_frame(page, pa, tlb[ntlb].write);
+        ntlb++;
         stats.fills++;
         ok = true;
     }
@@ -251,8 +258,8 @@ void arch_tlb_flush_local(uintptr_t va, size_t npages)
         flush_all_locked();
     } else {
         for (size_t i = 0; i < ntlb;) {
-            if (tlb[i] >= va && tlb[i] < va + npages * PAGE_SIZE) {
-                unmap_page(tlb[i]);
+            if (tlb[i].page >= va && tlb[i].page < va + npages * PAGE_SIZE) {
+                unmap_page(tlb[i].page);
                 tlb[i] = tlb[--ntlb];
             } else {
                 i++;
@@ -277,6 +284,27 @@ struct host_tlb_stats host_tlb_stats(void)
 
     tlb_unlock();
     return s;
+}
+
+uintptr_t host_tlb_stale(void)
+{
+    uintptr_t stale = 0;
+
+    tlb_lock();
+    for (size_t i = 0; i < ntlb && stale == 0; i++) {
+        int level;
+        pte_t *e = walk(tlb[i].page, &level);
+        pte_t v = e != NULL ? load_entry(e) : 0;
+        uint64_t span = pte_span(e != NULL ? level : 1);
+        uint64_t pa =
+            (v & PTE_ADDR_MASK & ~(span - 1)) + (tlb[i].page & (span - 1));
+
+        if (!pte_present(v) || pa != tlb[i].pa ||
+            (tlb[i].write && (!(v & PTE_WRITE) || !(v & PTE_DIRTY))))
+            stale = tlb[i].page;
+    }
+    tlb_unlock();
+    return stale;
 }
 
 // ---- start and stop ----

@@ -26,6 +26,11 @@ struct host_tlb_stats {
 
 struct host_tlb_stats host_tlb_stats(void);
 
+// A page whose translation allows what the tables do not: another frame, a right
+// that is gone, a store that would set no D bit. 0: there is none, and must be
+// none whenever no operation is under way.
+uintptr_t host_tlb_stale(void);
+
 // Where arch_power_off goes in a test: called with the status instead of
 // ending the process, and must not return. NULL: exit().
 extern void (*host_power_off_hook)(int status);

@@ -264,6 +264,7 @@ static void everybodys_memory_keeps_its_contents(void **state)
     (void)state;
     run_all(random_steps);
     mm_check();
+    assert_int_equal(host_tlb_stale(), 0);
     assert_int_equal(mm_commit().committed, 0);
 }
 
@@ -323,6 +324,7 @@ static void clones_are_of_one_moment(void **state)
     run_all(clone_while_others_store);
     unmap(shared, SHARED_PAGES);
     mm_check();
+    assert_int_equal(host_tlb_stale(), 0);
 }
 
 // ---- dirty bits, while others store through a second view ----
@@ -377,6 +379,7 @@ static void no_store_is_missed(void **state)
     unmap(shared, SHARED_PAGES);
     unmap(view, SHARED_PAGES);
     mm_check();
+    assert_int_equal(host_tlb_stale(), 0);
 }
 
 // ---- protect reaches every CPU ----
@@ -475,6 +478,7 @@ static void no_first_store_is_lost(void **state)
     (void)state;
     run_all(touch_together);
     mm_check();
+    assert_int_equal(host_tlb_stale(), 0);
 }
 
 int main(void)

@@ -374,9 +374,10 @@ static void bad_ranges_are_refused(void **state)
 // ---- random steps against a model ----
 
 enum {
-    OBJECTS = 400, // pages of memory that can exist at once in the model
+    OBJECTS = 4000, // pages of memory that can exist at once in the model
     VIEWS = 12,
     VIEW_PAGES = 40,
+    LARGE_PAGES = 1100, // of a view that large pages fit in
     STEPS = 100000,
 };
 
@@ -385,32 +386,36 @@ enum {
 static struct view {
     uintptr_t va;
     size_t n;
-    int page[2 * VIEW_PAGES];
+    int page[LARGE_PAGES];
     unsigned prot;
 } views[VIEWS];
 
 static uint64_t value[OBJECTS];
+static unsigned aliases, clones, moves, large; // that were made
 static int users[OBJECTS];
+static int next_page;
+
+static size_t nused;
 
 static int new_page(uint64_t v)
 {
-    for (int i = 0; i < OBJECTS; i++) {
-        if (users[i] == 0) {
-            users[i] = 1;
-            value[i] = v;
-            return i;
-        }
-    }
-    return -1;
+    do
+        next_page = (next_page + 1) % OBJECTS;
+    while (users[next_page] != 0);
+    users[next_page] = 1;
+    value[next_page] = v;
+    nused++;
+    return next_page;
+}
+
+static void put_page(int page)
+{
+    nused -= --users[page] == 0;
 }
 
 static size_t free_pages(void)
 {
-    size_t n = 0;
-
-    for (int i = 0; i < OBJECTS; i++)
-        n += users[i] == 0;
-    return n;
+    return OBJECTS - nused;
 }
 
 static void compare(const struct view *v)
@@ -428,7 +433,7 @@ static void compare(const struct view *v)
 static void drop_view(struct view *v)
 {
     for (size_t i = 0; i < v->n; i++)
-        users[v->page[i]]--;
+        put_page(v->page[i]);
     v->va = 0;
     v->n = 0;
 }
@@ -448,6 +453,8 @@ static void step_map(struct view *v)
 {
     size_t n = 1 + support_below(VIEW_PAGES);
 
+    if (support_below(16) == 0)
+        n = LARGE_PAGES - n;
     if (free_pages() < n)
         return;
     v->va = map(n, support_below(3) == 0 ? VM_SPARSE : 0);
@@ -465,6 +472,7 @@ static void step_alias(struct view *v, const struct view *from)
 
     if (vm_alias(from->va + first * PAGE_SIZE, n * PAGE_SIZE, RW, &at) != 0)
         return; // across several regions, after cuts
+    aliases++;
     v->va = at;
     v->n = n;
     v->prot = RW;
@@ -486,6 +494,7 @@ static void step_clone(struct view *v, const struct view *from)
     v->va = at;
     v->n = n;
     v->prot = from->prot;
+    clones++;
     for (size_t i = 0; i < n; i++)
         v->page[i] = new_page(value[from->page[first + i]]);
 }
@@ -495,15 +504,19 @@ static void step_move(struct view *v)
     size_t n = 1 + support_below(2 * VIEW_PAGES - 1);
     uintptr_t to = 0;
 
+    if (v->n > 2 * VIEW_PAGES && support_below(4) != 0)
+        n = LARGE_PAGES - n;
+
     if (n > v->n && free_pages() < n - v->n)
         return;
     int r = vm_move(v->va, v->n * PAGE_SIZE, n * PAGE_SIZE, &to);
 
     if (r != 0)
         return; // several regions
+    moves++;
     v->va = to;
     while (v->n > n)
-        users[v->page[--v->n]]--;
+        put_page(v->page[--v->n]);
     while (v->n < n)
         v->page[v->n++] = new_page(0);
 }
@@ -522,17 +535,46 @@ static void step_store(struct view *v)
     }
 }
 
-// Only the memory of a view that shares it with none can be dropped: with
-// aliases it is a question of whose page it is.
+// Discards a part; the contents are gone in all views of the memory.
 static void step_decommit(struct view *v)
 {
-    for (size_t i = 0; i < v->n; i++) {
-        if (users[v->page[i]] != 1)
-            return;
-    }
-    assert_int_equal(vm_decommit(v->va, v->n * PAGE_SIZE, false), 0);
-    for (size_t i = 0; i < v->n; i++)
+    bool all = support_below(4) != 0; // a part leaves several regions
+    size_t first = all ? 0 : support_below(v->n);
+    size_t n = all ? v->n : 1 + support_below(v->n - first);
+
+    assert_int_equal(
+        vm_decommit(v->va + first * PAGE_SIZE, n * PAGE_SIZE, false), 0);
+    for (size_t i = first; i < first + n; i++)
         value[v->page[i]] = 0;
+}
+
+static void step_protect(struct view *v)
+{
+    v->prot = support_below(3) == 0 ? PROT_R : RW;
+    // In two steps: regions are cut, and can't be moved or shared as one then.
+    if (support_below(32) == 0)
+        assert_int_equal(vm_protect(v->va, PAGE_SIZE, 0), 0);
+    assert_int_equal(vm_protect(v->va, v->n * PAGE_SIZE, v->prot), 0);
+}
+
+static long step_promote(struct view *v)
+{
+    long n = vm_promote(v->va, v->n * PAGE_SIZE);
+
+    assert_true(n >= 0);
+    return n;
+}
+
+// The upper part of a view goes.
+static void step_unmap_part(struct view *v)
+{
+    size_t n = support_below(v->n);
+
+    if (n == 0)
+        return;
+    unmap(v->va + (v->n - n) * PAGE_SIZE, n);
+    while (n-- > 0)
+        put_page(v->page[--v->n]);
 }
 
 static void random_steps_agree_with_a_model(void **state)
@@ -543,13 +585,13 @@ static void random_steps_agree_with_a_model(void **state)
     for (int step = 0; step < STEPS; step++) {
         struct view *used = pick(true), *fresh = pick(false);
 
-        switch (support_below(8)) {
+        switch (support_below(9)) {
         case 0:
             if (fresh != NULL)
                 step_map(fresh);
             break;
         case 1:
-            if (used != NULL && support_below(2)) {
+            if (used != NULL) {
                 unmap(used->va, used->n);
                 drop_view(used);
             }
@@ -567,15 +609,18 @@ static void random_steps_agree_with_a_model(void **state)
                 step_move(used);
             break;
         case 5:
-            if (used != NULL) {
-                used->prot = support_below(3) == 0 ? PROT_R : RW;
-                assert_int_equal(
-                    vm_protect(used->va, used->n * PAGE_SIZE, used->prot), 0);
-            }
+            if (used != NULL)
+                step_protect(used);
             break;
         case 6:
             if (used != NULL && support_below(4) == 0)
                 step_decommit(used);
+            break;
+        case 7:
+            if (used != NULL && used->n > 512)
+                large += step_promote(used) > 0;
+            else if (used != NULL && support_below(8) == 0)
+                step_unmap_part(used);
             break;
         default:
             if (used != NULL)
@@ -584,6 +629,7 @@ static void random_steps_agree_with_a_model(void **state)
         }
         if (used != NULL && used->va != 0)
             compare(used);
+        assert_int_equal(host_tlb_stale(), 0);
         if (step % 50 == 0) {
             mm_check();
             for (int i = 0; i < VIEWS; i++)
@@ -599,6 +645,10 @@ static void random_steps_agree_with_a_model(void **state)
     mm_check();
     // Pages of descriptors stay.
     assert_in_range(pages_free(), before - 4, before);
+    printf("# %d steps: %u aliases, %u clones, %u moves, %u promotions\n",
+           STEPS, aliases, clones, moves, large);
+    assert_true(aliases > STEPS / 100 && clones > STEPS / 100);
+    assert_true(moves > STEPS / 100 && large > STEPS / 5000);
 }
 
 int main(void)
