@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "host-tests/mm/mm_fixture.h"
+#include "host-tests/mm/model.h"
 #include "mm/dirty.h"
 #include "mm/fcache.h"
 #include "mm/vm.h"
@@ -373,208 +374,11 @@ static void bad_ranges_are_refused(void **state)
 
 // ---- random steps against a model ----
 
-enum {
-    OBJECTS = 4000, // pages of memory that can exist at once in the model
-    VIEWS = 12,
-    VIEW_PAGES = 40,
-    LARGE_PAGES = 1100, // of a view that large pages fit in
-    STEPS = 100000,
-};
+enum { STEPS = 100000 };
 
-// A view's page shows one memory page of the model; several views may show the
-// same (aliases). Values stand for the contents.
-static struct view {
-    uintptr_t va;
-    size_t n;
-    int page[LARGE_PAGES];
-    unsigned prot;
-} views[VIEWS];
-
-static uint64_t value[OBJECTS];
-static unsigned aliases, clones, moves, large; // that were made
-static int users[OBJECTS];
-static int next_page;
-
-static size_t nused;
-
-static int new_page(uint64_t v)
+static void no_translation_is_stale(void)
 {
-    do
-        next_page = (next_page + 1) % OBJECTS;
-    while (users[next_page] != 0);
-    users[next_page] = 1;
-    value[next_page] = v;
-    nused++;
-    return next_page;
-}
-
-static void put_page(int page)
-{
-    nused -= --users[page] == 0;
-}
-
-static size_t free_pages(void)
-{
-    return OBJECTS - nused;
-}
-
-static void compare(const struct view *v)
-{
-    for (size_t i = 0; v->va != 0 && i < v->n; i++) {
-        uint64_t is = get(v->va + i * PAGE_SIZE + 8);
-
-        if (is != value[v->page[i]])
-            fail_msg("view %d page %zu: %llu, not %llu", (int)(v - views), i,
-                     (unsigned long long)is,
-                     (unsigned long long)value[v->page[i]]);
-    }
-}
-
-static void drop_view(struct view *v)
-{
-    for (size_t i = 0; i < v->n; i++)
-        put_page(v->page[i]);
-    v->va = 0;
-    v->n = 0;
-}
-
-static struct view *pick(bool used)
-{
-    for (int tries = 0; tries < 50; tries++) {
-        struct view *v = &views[support_below(VIEWS)];
-
-        if ((v->va != 0) == used)
-            return v;
-    }
-    return NULL;
-}
-
-static void step_map(struct view *v)
-{
-    size_t n = 1 + support_below(VIEW_PAGES);
-
-    if (support_below(16) == 0)
-        n = LARGE_PAGES - n;
-    if (free_pages() < n)
-        return;
-    v->va = map(n, support_below(3) == 0 ? VM_SPARSE : 0);
-    v->n = n;
-    v->prot = RW;
-    for (size_t i = 0; i < n; i++)
-        v->page[i] = new_page(0);
-}
-
-static void step_alias(struct view *v, const struct view *from)
-{
-    size_t first = support_below(from->n);
-    size_t n = 1 + support_below(from->n - first);
-    uintptr_t at = 0;
-
-    if (vm_alias(from->va + first * PAGE_SIZE, n * PAGE_SIZE, RW, &at) != 0)
-        return; // across several regions, after cuts
-    aliases++;
-    v->va = at;
-    v->n = n;
-    v->prot = RW;
-    for (size_t i = 0; i < n; i++) {
-        v->page[i] = from->page[first + i];
-        users[v->page[i]]++;
-    }
-}
-
-static void step_clone(struct view *v, const struct view *from)
-{
-    size_t first = support_below(from->n);
-    size_t n = 1 + support_below(from->n - first);
-    uintptr_t at = 0;
-
-    if (free_pages() < n ||
-        vm_clone(from->va + first * PAGE_SIZE, n * PAGE_SIZE, &at) != 0)
-        return;
-    v->va = at;
-    v->n = n;
-    v->prot = from->prot;
-    clones++;
-    for (size_t i = 0; i < n; i++)
-        v->page[i] = new_page(value[from->page[first + i]]);
-}
-
-static void step_move(struct view *v)
-{
-    size_t n = 1 + support_below(2 * VIEW_PAGES - 1);
-    uintptr_t to = 0;
-
-    if (v->n > 2 * VIEW_PAGES && support_below(4) != 0)
-        n = LARGE_PAGES - n;
-
-    if (n > v->n && free_pages() < n - v->n)
-        return;
-    int r = vm_move(v->va, v->n * PAGE_SIZE, n * PAGE_SIZE, &to);
-
-    if (r != 0)
-        return; // several regions
-    moves++;
-    v->va = to;
-    while (v->n > n)
-        put_page(v->page[--v->n]);
-    while (v->n < n)
-        v->page[v->n++] = new_page(0);
-}
-
-static void step_store(struct view *v)
-{
-    for (int i = 0; i < 8; i++) {
-        size_t k = support_below(v->n);
-
-        if (v->prot & PROT_W) {
-            uint64_t x = support_random();
-
-            put(v->va + k * PAGE_SIZE + 8, x);
-            value[v->page[k]] = x;
-        }
-    }
-}
-
-// Discards a part; the contents are gone in all views of the memory.
-static void step_decommit(struct view *v)
-{
-    bool all = support_below(4) != 0; // a part leaves several regions
-    size_t first = all ? 0 : support_below(v->n);
-    size_t n = all ? v->n : 1 + support_below(v->n - first);
-
-    assert_int_equal(
-        vm_decommit(v->va + first * PAGE_SIZE, n * PAGE_SIZE, false), 0);
-    for (size_t i = first; i < first + n; i++)
-        value[v->page[i]] = 0;
-}
-
-static void step_protect(struct view *v)
-{
-    v->prot = support_below(3) == 0 ? PROT_R : RW;
-    // In two steps: regions are cut, and can't be moved or shared as one then.
-    if (support_below(32) == 0)
-        assert_int_equal(vm_protect(v->va, PAGE_SIZE, 0), 0);
-    assert_int_equal(vm_protect(v->va, v->n * PAGE_SIZE, v->prot), 0);
-}
-
-static long step_promote(struct view *v)
-{
-    long n = vm_promote(v->va, v->n * PAGE_SIZE);
-
-    assert_true(n >= 0);
-    return n;
-}
-
-// The upper part of a view goes.
-static void step_unmap_part(struct view *v)
-{
-    size_t n = support_below(v->n);
-
-    if (n == 0)
-        return;
-    unmap(v->va + (v->n - n) * PAGE_SIZE, n);
-    while (n-- > 0)
-        put_page(v->page[--v->n]);
+    assert_int_equal(host_tlb_stale(), 0);
 }
 
 static void random_steps_agree_with_a_model(void **state)
@@ -582,73 +386,9 @@ static void random_steps_agree_with_a_model(void **state)
     uint64_t before = pages_free();
 
     (void)state;
-    for (int step = 0; step < STEPS; step++) {
-        struct view *used = pick(true), *fresh = pick(false);
-
-        switch (support_below(9)) {
-        case 0:
-            if (fresh != NULL)
-                step_map(fresh);
-            break;
-        case 1:
-            if (used != NULL) {
-                unmap(used->va, used->n);
-                drop_view(used);
-            }
-            break;
-        case 2:
-            if (used != NULL && fresh != NULL)
-                step_alias(fresh, used);
-            break;
-        case 3:
-            if (used != NULL && fresh != NULL)
-                step_clone(fresh, used);
-            break;
-        case 4:
-            if (used != NULL)
-                step_move(used);
-            break;
-        case 5:
-            if (used != NULL)
-                step_protect(used);
-            break;
-        case 6:
-            if (used != NULL && support_below(4) == 0)
-                step_decommit(used);
-            break;
-        case 7:
-            if (used != NULL && used->n > 512)
-                large += step_promote(used) > 0;
-            else if (used != NULL && support_below(8) == 0)
-                step_unmap_part(used);
-            break;
-        default:
-            if (used != NULL)
-                step_store(used);
-            break;
-        }
-        if (used != NULL && used->va != 0)
-            compare(used);
-        assert_int_equal(host_tlb_stale(), 0);
-        if (step % 50 == 0) {
-            mm_check();
-            for (int i = 0; i < VIEWS; i++)
-                compare(&views[i]);
-        }
-    }
-    for (int i = 0; i < VIEWS; i++) {
-        if (views[i].va != 0) {
-            unmap(views[i].va, views[i].n);
-            drop_view(&views[i]);
-        }
-    }
-    mm_check();
+    model_run(STEPS, 50, no_translation_is_stale);
     // Pages of descriptors stay.
     assert_in_range(pages_free(), before - 4, before);
-    printf("# %d steps: %u aliases, %u clones, %u moves, %u promotions\n",
-           STEPS, aliases, clones, moves, large);
-    assert_true(aliases > STEPS / 100 && clones > STEPS / 100);
-    assert_true(moves > STEPS / 100 && large > STEPS / 5000);
 }
 
 int main(void)
