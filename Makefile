@@ -9,7 +9,7 @@ SHELL     := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
-APP     ?= hello
+APP     ?= $(if $(filter host,$(MAKECMDGOALS)),hello,tour)
 CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
 CLANG   := $(findstring clang,$(notdir $(CC)))
 # gcc's things lie in build/, those of another compiler beside them.

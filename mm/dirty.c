@@ -164,7 +164,7 @@ static void shoot_ring(struct region *r)
     size_t n = (r->end - r->start) / PAGE_SIZE;
 
     spin_unlock(&mm_lock);
-    arch_tlb_shootdown(alone ? start : 0, alone ? n : 0);
+    mm_shootdown(alone ? start : 0, alone ? n : 0);
     spin_lock(&mm_lock);
 }
 

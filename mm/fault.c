@@ -27,35 +27,13 @@
 enum { FAULT_AROUND_MAX = 16 }; // pages: 64 KiB, the bound of R4
 
 static uint8_t last_fault[ARCH_MAX_CPUS]; // [own CPU] enum fault_result
-static paddr_t zero_frame;                // [c] after fault_init
+paddr_t mm_zero_frame;
 struct mm_counters mm_counters;
 unsigned mm_nbusy;
 
 void fault_init(void)
 {
-    zero_frame = frame_alloc(0, FRAME_ZERO);
-}
-
-bool mm_is_zero_frame(paddr_t p)
-{
-    return p.raw == zero_frame.raw;
-}
-
-static void counted(_Atomic uint64_t *c)
-{
-    atomic_fetch_add_explicit(c, 1, memory_order_relaxed);
-}
-
-pte_t mm_leaf(const struct region *r, paddr_t p, bool cow)
-{
-    pte_t e = pte_make_leaf(p, r->prot & (PROT_R | PROT_W | PROT_X), 1) &
-              pt_valid_bits;
-
-    if (cow)
-        e = (e & ~PTE_WRITE) | PTE_COW;
-    if (r->prot == 0)
-        e = (e & ~(PTE_PRESENT | PTE_WRITE)) | PTE_PARKED;
-    return e;
+    mm_zero_frame = frame_alloc(0, FRAME_ZERO);
 }
 
 // The address in r of the page that q shows at va; 0 if r does not show it.
@@ -133,49 +111,55 @@ static bool share_with_peer(struct region *r, uintptr_t page, pte_t *e,
     return false;
 }
 
+// How many pages to map from `page` on, whose entry e is clear: more while
+// faults go on in order and all can be afforded. Their entries are in one table.
+static unsigned window(struct region *r, uintptr_t page, const pte_t *e)
+{
+    unsigned n = r->window, most = PT_ENTRIES - pte_index(page, 1), k = 1;
+
+    if (page != r->next_fault || n == 0)
+        n = 1;
+    else if (n < FAULT_AROUND_MAX)
+        n *= 2;
+    // Another view may have what comes next.
+    if (r->peer != r || (n > 1 && mm_frames_scarce()))
+        n = 1;
+    if (most > (r->end - page) / PAGE_SIZE)
+        most = (unsigned)((r->end - page) / PAGE_SIZE);
+    most = n < most ? n : most;
+    while (k < most && pt_get(e + k) == 0)
+        k++;
+    r->window = n;
+    r->next_fault = page + k * (uintptr_t)PAGE_SIZE;
+    return k;
+}
+
 static enum fault_result map_absent(struct region *r, uintptr_t page, pte_t *e,
                                     unsigned access)
 {
+    paddr_t frames[FAULT_AROUND_MAX];
     bool busy = false;
 
     if (r->peer != r && (share_with_peer(r, page, e, &busy) || busy))
         return FAULT_SERVED;
+    // Reads of sparse memory in order would be given frames.
     if (access == PROT_R && (r->flags & REGION_SPARSE) && r->peer == r) {
-        pt_set(e, mm_leaf(r, zero_frame, true));
+        pt_set(e, mm_leaf(r, mm_zero_frame, true));
         return FAULT_SERVED;
     }
-    paddr_t p = frame_cache_take(FRAME_ZERO);
+    unsigned n = frame_cache_take_many(frames, window(r, page, e));
 
-    if (p.raw == 0)
+    if (n == 0)
         return FAULT_OOM;
-    pt_set(e, mm_leaf(r, p, false));
-    counted(&mm_counters.zero_fills);
+    pte_t leaf = mm_leaf(r, paddr(0), false);
+
+    // Release: the zeros are there before a walker can reach them.
+    for (unsigned i = 0; i < n; i++)
+        atomic_store_explicit((_Atomic pte_t *)&e[i], leaf | frames[i].raw,
+                              memory_order_release);
+    pt_counted(e, (int)n);
+    mm_count(&mm_counters.zero_fills, n);
     return FAULT_SERVED;
-}
-
-// Maps what comes next, if it is certain to be affordable.
-static void fault_around(struct region *r, uintptr_t page)
-{
-    if (page == r->next_fault && r->window > 0)
-        r->window =
-            r->window < FAULT_AROUND_MAX ? r->window * 2 : FAULT_AROUND_MAX;
-    else
-        r->window = 1;
-    r->next_fault = page + r->window * (uintptr_t)PAGE_SIZE;
-    for (uint32_t i = 1; i < r->window && r->peer == r; i++) {
-        page += PAGE_SIZE;
-        if (page >= r->end || mm_frames_scarce())
-            return;
-        pte_t *e = pt_make(page);
-
-        if (e == NULL || pt_get(e) != 0)
-            return;
-        paddr_t p = frame_cache_take(FRAME_ZERO);
-
-        if (p.raw == 0)
-            return;
-        pt_set(e, mm_leaf(r, p, false));
-    }
 }
 
 // ---- copy-on-write ----
@@ -186,6 +170,8 @@ static uint32_t ring_users(struct region *r, uintptr_t page, paddr_t frame)
     uint32_t n = 0;
     struct region *p = r;
 
+    if (r->peer == r)
+        return 1;
     do {
         pte_t *e = peer_entry(r, page, p);
         pte_t v = e != NULL ? pt_get(e) : 0;
@@ -242,10 +228,48 @@ static void ring_shootdown(struct region *r, uintptr_t page)
     } while (p != r);
     spin_unlock(&mm_lock);
     if (all)
-        arch_tlb_shootdown(0, 0);
+        mm_shootdown(0, 0);
     for (unsigned i = 0; !all && i < n; i++)
-        arch_tlb_shootdown(at[i], 1);
+        mm_shootdown(at[i], 1);
     spin_lock(&mm_lock);
+}
+
+// Break before make (R12) of all entries of the ring that show `old`.
+static void replace_in_ring(struct region *r, uintptr_t page, paddr_t old,
+                            paddr_t fresh)
+{
+    bool zero = mm_is_zero_frame(old);
+    uint32_t users = ring_replace(r, page, old, paddr(0));
+
+    ring_shootdown(r, page);
+    if (!zero)
+        memcpy(arch_direct(fresh), arch_direct(old), PAGE_SIZE);
+    // r may have been cut meanwhile, but nobody removes a busy page.
+    uint32_t now = ring_replace(region_find(page), page, paddr(0), fresh);
+
+    ASSERT(now >= 1);
+    for (uint32_t i = 1; i < now; i++)
+        frame_get(fresh);
+    for (uint32_t i = 0; !zero && i < users; i++)
+        frame_put(old);
+}
+
+// The same for one entry. An alias that comes meanwhile has none for this page.
+static void replace_one(struct region *r, uintptr_t page, pte_t *e, paddr_t old,
+                        paddr_t fresh)
+{
+    bool zero = mm_is_zero_frame(old);
+
+    if (pt_swap(e, PTE_BUSY) & PTE_DIRTY)
+        dirty_note(r, page);
+    spin_unlock(&mm_lock);
+    mm_shootdown(page, 1);
+    if (!zero)
+        memcpy(arch_direct(fresh), arch_direct(old), PAGE_SIZE);
+    spin_lock(&mm_lock);
+    pt_swap(e, mm_leaf(region_find(page), fresh, false));
+    if (!zero)
+        frame_put(old);
 }
 
 static enum fault_result break_cow(struct region *r, uintptr_t page, pte_t *e)
@@ -253,9 +277,7 @@ static enum fault_result break_cow(struct region *r, uintptr_t page, pte_t *e)
     paddr_t old = pte_paddr(pt_get(e));
     bool zero = mm_is_zero_frame(old);
 
-    if (r->frozen)
-        return FAULT_SERVED; // a clone is being made: again
-    counted(&mm_counters.cow_faults);
+    mm_count(&mm_counters.cow_faults, 1);
     if (!zero && frame_refs(old) == ring_users(r, page, old)) {
         // The other side is gone: more rights need no shootdown, a stale
         // translation faults once more and finds them.
@@ -266,22 +288,12 @@ static enum fault_result break_cow(struct region *r, uintptr_t page, pte_t *e)
 
     if (fresh.raw == 0)
         return FAULT_OOM;
-    uint32_t users = ring_replace(r, page, old, paddr(0));
-
     mm_nbusy++;
-    ring_shootdown(r, page);
-    if (!zero)
-        memcpy(arch_direct(fresh), arch_direct(old), PAGE_SIZE);
-    // r may have been cut meanwhile, but nobody removes a busy page.
-    r = region_find(page);
-    uint32_t now = ring_replace(r, page, paddr(0), fresh);
-
+    if (r->peer == r)
+        replace_one(r, page, e, old, fresh);
+    else
+        replace_in_ring(r, page, old, fresh);
     mm_nbusy--;
-    ASSERT(now >= 1);
-    for (uint32_t i = 1; i < now; i++)
-        frame_get(fresh);
-    for (uint32_t i = 0; !zero && i < users; i++)
-        frame_put(old);
     return FAULT_SERVED;
 }
 
@@ -291,32 +303,30 @@ static enum fault_result anon_fault(struct region *r, uintptr_t va,
                                     unsigned access, uintptr_t rsp)
 {
     uintptr_t page = align_down(va, PAGE_SIZE);
-    pte_t *e;
+    int level;
+    pte_t *e = pt_find(page, &level);
+    pte_t v = e != NULL ? pt_get(e) : 0;
 
     (void)rsp;
+    // Another CPU may have served it since; a stale translation is dropped by
+    // the fault itself.
+    if (pte_present(v) && (pte_prot(v) & access) == access)
+        return FAULT_SERVED;
     if ((r->prot & access) != access)
         return FAULT_DENIED;
-    e = pt_make(page);
-    if (e == NULL)
-        return FAULT_OOM;
-    pte_t v = pt_get(e);
-
     if (v == PTE_BUSY)
         return FAULT_SERVED;
-    if (pte_present(v))
-        return access == PROT_W && (v & PTE_COW) ? break_cow(r, page, e)
-                                                 : FAULT_DENIED;
     // A page that appears while a clone is made would be missing in it, although
     // stores before and after it, through translations not yet shot down, are
     // there [seen]: again, when the clone is done.
     if (r->frozen)
         return FAULT_SERVED;
-    enum fault_result f = map_absent(r, page, e, access);
-
-    // Reads of sparse memory in order would be given frames.
-    if (f == FAULT_SERVED && (access != PROT_R || !(r->flags & REGION_SPARSE)))
-        fault_around(r, page);
-    return f;
+    if (pte_present(v))
+        return access == PROT_W && (v & PTE_COW) ? break_cow(r, page, e)
+                                                 : FAULT_DENIED;
+    if (e == NULL)
+        e = pt_make(page);
+    return e != NULL ? map_absent(r, page, e, access) : FAULT_OOM;
 }
 
 static const char *anon_describe(struct region *r, uintptr_t va, char *buf,
@@ -328,27 +338,15 @@ static const char *anon_describe(struct region *r, uintptr_t va, char *buf,
 
 const struct region_ops region_anon_ops = {anon_fault, anon_describe};
 
-static bool already_allowed(uintptr_t va, unsigned access)
-{
-    int level;
-    pte_t *e = pt_find(va, &level);
-    pte_t v = e != NULL ? pt_get(e) : 0;
-
-    return pte_present(v) && (pte_prot(v) & access) == access;
-}
-
 static enum fault_result serve(uintptr_t va, unsigned access, uintptr_t rsp)
 {
     if (!va_is_canonical(va))
         return FAULT_WILD;
     struct region *r = region_find(va);
 
-    // Another CPU may have served it since; a stale translation is dropped by
-    // the fault itself. Outside regions nothing is ever mapped lazily.
+    // Outside regions nothing is ever mapped lazily.
     if (r == NULL)
         return FAULT_WILD;
-    if (already_allowed(va, access))
-        return FAULT_SERVED;
     return r->ops->fault(r, va, access, rsp);
 }
 
@@ -361,8 +359,8 @@ bool mm_fault(uintptr_t va, unsigned access, uintptr_t rsp)
     enum fault_result f = serve(va, access, rsp);
 
     last_fault[arch_cpu_id()] = (uint8_t)f;
+    mm_count(&mm_counters.faults, 1);
     spin_unlock(&mm_lock);
-    counted(&mm_counters.faults);
     return f == FAULT_SERVED;
 }
 

@@ -24,6 +24,7 @@
 #include "mm/fail.h"
 #include "mm/frame_impl.h"
 #include "mm/mm.h"
+#include "mm/mm_impl.h"
 
 enum {
     CACHE_MAX = 64,
@@ -73,9 +74,9 @@ static void set_n(struct frame_cache *c, unsigned n)
     atomic_store_explicit(&c->n, n, memory_order_relaxed);
 }
 
-static void count(_Atomic uint64_t *counter)
+static void count(_Atomic uint64_t *counter, unsigned n)
 {
-    atomic_store_explicit(counter, *counter + 1, memory_order_relaxed);
+    atomic_store_explicit(counter, *counter + n, memory_order_relaxed);
 }
 
 static paddr_t pop(struct frame_cache *c)
@@ -92,89 +93,106 @@ static unsigned cache_limit(void)
     return share < CACHE_MAX ? (unsigned)share : CACHE_MAX;
 }
 
-static paddr_t take_dirty(struct frame_cache *c)
+// Up to n frames of this CPU's; when it has none, a batch comes in.
+static unsigned take_cached(struct frame_cache *c, paddr_t *out, unsigned n)
 {
-    paddr_t p = paddr(0);
+    unsigned got = 0;
 
     if (c == NULL)
-        return p;
+        return 0;
     spin_lock(&c->lock);
-    if (c->n == 0) {
+    if (c->n < n) {
         unsigned want = cache_limit() / 2;
 
-        set_n(c, frame_take_batch(c->frames, want > BATCH ? BATCH
-                                             : want > 0   ? want
-                                                          : 1));
+        want = want > BATCH ? BATCH : want > 0 ? want : 1;
+        if (c->n == 0 || want >= n)
+            set_n(c, c->n + frame_take_batch(c->frames + c->n, want));
     }
-    if (c->n > 0)
-        p = pop(c);
+    while (got < n && c->n > 0)
+        out[got++] = pop(c);
     spin_unlock(&c->lock);
-    return p;
+    return got;
 }
 
 // The last resort: what other CPUs hold back.
-static paddr_t take_from_others(void)
+static unsigned take_from_others(paddr_t *out)
 {
-    paddr_t p = paddr(0);
+    unsigned got = 0;
 
-    for (unsigned i = 0; i < ARCH_MAX_CPUS && p.raw == 0; i++) {
+    for (unsigned i = 0; i < ARCH_MAX_CPUS && got == 0; i++) {
         struct frame_cache *c = caches[i];
 
         if (c == NULL)
             continue;
         spin_lock(&c->lock);
-        if (c->n > 0)
-            p = pop(c);
+        if (c->n > 0) {
+            *out = pop(c);
+            got = 1;
+        }
         spin_unlock(&c->lock);
     }
-    return p;
+    return got;
 }
 
-static paddr_t take_zeroed(void)
+static unsigned take_zeroed(paddr_t *out, unsigned n)
 {
+    unsigned got = 0;
+
     if (atomic_load_explicit(&nzeroed, memory_order_relaxed) == 0)
-        return paddr(0);
+        return 0;
     spin_lock(&zeroed_lock);
-    uint64_t pfn = zeroed_list;
-
-    if (pfn != 0) {
+    for (uint64_t pfn = zeroed_list; got < n && pfn != 0; pfn = zeroed_list) {
         zeroed_list = frame_of(pfn)->next;
-        nzeroed--;
+        out[got++] = paddr(pfn << PAGE_SHIFT);
     }
+    mm_count(&nzeroed, -(uint64_t)got);
     spin_unlock(&zeroed_lock);
-    return paddr(pfn << PAGE_SHIFT);
+    return got;
 }
 
-static paddr_t with_user(paddr_t p)
+static void give_user(paddr_t p)
 {
-    if (p.raw != 0)
-        atomic_store_explicit(&frame_of(p.raw >> PAGE_SHIFT)->refs, 1,
-                              memory_order_relaxed);
-    return p;
+    atomic_store_explicit(&frame_of(p.raw >> PAGE_SHIFT)->refs, 1,
+                          memory_order_relaxed);
+}
+
+// Frames from where there are some: cleared in advance (if they are to be
+// cleared), this CPU's, another's.
+static unsigned take(paddr_t *out, unsigned n, enum frame_flags flags)
+{
+    if (mm_fails())
+        return 0;
+    struct frame_cache *c = mine();
+    unsigned got = flags == FRAME_ZERO ? take_zeroed(out, n) : 0, clean = got;
+
+    if (got < n)
+        got += take_cached(c, out + got, n - got);
+    if (got == 0)
+        got = take_from_others(out);
+    if (got == 0) // the last ones are there
+        got = clean = take_zeroed(out, n);
+    if (c != NULL && flags == FRAME_ZERO) {
+        count(&c->from_zeroed, clean);
+        count(&c->cleared, got - clean);
+    }
+    for (unsigned i = 0; i < got; i++) {
+        if (flags == FRAME_ZERO && i >= clean)
+            memset(arch_direct(out[i]), 0, PAGE_SIZE);
+        give_user(out[i]);
+    }
+    return got;
 }
 
 paddr_t frame_cache_take(enum frame_flags flags)
 {
-    if (mm_fails())
-        return paddr(0);
-    struct frame_cache *c = mine();
-    paddr_t p = flags == FRAME_ZERO ? take_zeroed() : paddr(0);
+    paddr_t p;
 
-    if (p.raw != 0) {
-        if (c != NULL)
-            count(&c->from_zeroed);
-        return with_user(p);
-    }
-    p = take_dirty(c);
-    if (p.raw == 0)
-        p = take_from_others();
-    if (p.raw == 0)
-        return with_user(take_zeroed()); // the last ones are there
-    if (flags == FRAME_ZERO) {
-        memset(arch_direct(p), 0, PAGE_SIZE);
-        count(&c->cleared);
-    }
-    return with_user(p);
+    return take(&p, 1, flags) == 1 ? p : paddr(0);
+}
+
+unsigned frame_cache_take_many(paddr_t *out, unsigned n)
+{
+    return take(out, n, FRAME_ZERO);
 }
 
 paddr_t frame_cache_take_for_stack(void)
@@ -189,20 +207,27 @@ paddr_t frame_cache_take_for_stack(void)
     // Filled again when no-preempt ends; the shortage is looked at then too.
     mm_frames_scarce();
     preempt_set_pending();
-    return with_user(p);
+    give_user(p);
+    return p;
 }
 
-void frame_cache_give(paddr_t p)
+void frame_cache_give(const paddr_t *p, unsigned n)
 {
     struct frame_cache *c = mine();
     unsigned limit = cache_limit();
 
     if (c == NULL || limit == 0) {
-        frame_give_batch(&p, 1);
+        frame_give_batch(p, n);
         return;
     }
+    unsigned keep = limit < BATCH ? limit : BATCH;
+
+    if (n > keep) {
+        frame_give_batch(p + keep, n - keep);
+        n = keep;
+    }
     spin_lock(&c->lock);
-    if (c->n >= limit) {
+    if (c->n + n > limit) {
         unsigned k = c->n > BATCH ? BATCH : c->n;
 
         // The oldest go; what was used last is warm.
@@ -210,8 +235,8 @@ void frame_cache_give(paddr_t p)
         memmove(c->frames, c->frames + k, (c->n - k) * sizeof c->frames[0]);
         set_n(c, c->n - k);
     }
-    c->frames[c->n] = p;
-    set_n(c, c->n + 1);
+    memcpy(c->frames + c->n, p, n * sizeof *p);
+    set_n(c, c->n + n);
     spin_unlock(&c->lock);
 }
 
@@ -253,7 +278,7 @@ bool frame_zero_ahead(void)
         frame_of(pfn)->next = zeroed_list;
         zeroed_list = pfn;
     }
-    nzeroed += n;
+    mm_count(&nzeroed, n);
     spin_unlock(&zeroed_lock);
     return n > 0;
 }
@@ -269,7 +294,7 @@ void frame_cache_flush(void)
         set_n(c, 0);
         spin_unlock(&c->lock);
     }
-    while ((p = take_zeroed()).raw != 0)
+    while (take_zeroed(&p, 1) == 1)
         frame_give_batch(&p, 1);
 }
 

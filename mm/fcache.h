@@ -7,12 +7,16 @@
 // there is none left but the reserve. Context: system stack, no-preempt.
 MUST_USE paddr_t frame_cache_take(enum frame_flags flags);
 
+// Up to n of them at once, cleared; returns how many, 0 when there is none.
+// Context: as above.
+MUST_USE unsigned frame_cache_take_many(paddr_t *out, unsigned n);
+
 // The same for the path that grows a stack: falls back to this CPU's reserve,
 // which nothing else uses, and then asks for pressure. Context: as above.
 MUST_USE paddr_t frame_cache_take_for_stack(void);
 
-// Takes a frame that has no user any more. Context: as above.
-void frame_cache_give(paddr_t p);
+// Takes frames that have no user any more. Context: as above.
+void frame_cache_give(const paddr_t *p, unsigned n);
 
 // Fills this CPU's reserve again. Context: system stack, no lock held.
 void frame_reserve_refill(void);

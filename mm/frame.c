@@ -153,7 +153,28 @@ void frame_put(paddr_t p)
 
     ASSERT(old > 0);
     if (old == 1)
-        frame_cache_give(p);
+        frame_cache_give(&p, 1);
+}
+
+void frame_put_many(paddr_t *p, unsigned n)
+{
+    unsigned last = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        _Atomic uint32_t *refs = &frame_of(p[i].raw >> PAGE_SHIFT)->refs;
+        // Acquire: everybody else's last use. Who is alone needs no more.
+        uint32_t old = atomic_load_explicit(refs, memory_order_acquire);
+
+        if (old == 1)
+            atomic_store_explicit(refs, 0, memory_order_relaxed);
+        else
+            old = atomic_fetch_sub_explicit(refs, 1, memory_order_acq_rel);
+        ASSERT(old > 0);
+        if (old == 1)
+            p[last++] = p[i];
+    }
+    if (last > 0)
+        frame_cache_give(p, last);
 }
 
 uint32_t frame_refs(paddr_t p)
@@ -173,18 +194,36 @@ void frame_split(paddr_t p, unsigned order)
     spin_unlock(&frame_lock);
 }
 
-// Batches for the caches of single frames (fcache.c).
+static unsigned smallest_free(void)
+{
+    unsigned k = 0;
+
+    while (k <= FRAME_MAX_ORDER && free_list[k] == 0)
+        k++;
+    return k;
+}
+
+// Batches for the caches of single frames (fcache.c): whole small blocks first,
+// then a piece of a larger one. The last of them is the lowest of its block.
 unsigned frame_take_batch(paddr_t *out, unsigned n)
 {
     unsigned got = 0;
 
     spin_lock(&frame_lock);
-    for (; got < n; got++) {
-        uint64_t pfn = take(0);
+    while (got < n) {
+        unsigned k = smallest_free(),
+                 most = 31 - (unsigned)__builtin_clz(n - got);
 
-        if (pfn == 0)
+        if (k > FRAME_MAX_ORDER)
             break;
-        out[got] = paddr(pfn << PAGE_SHIFT);
+        k = k < most ? k : most;
+        uint64_t pfn = take(k), count = UINT64_C(1) << k;
+
+        while (count-- > 0) {
+            *frame_of(pfn + count) =
+                (struct frame){.refs = 1, .state = FRAME_USED};
+            out[got++] = paddr((pfn + count) << PAGE_SHIFT);
+        }
     }
     spin_unlock(&frame_lock);
     return got;

@@ -42,6 +42,9 @@ void frame_get(paddr_t p);
 void frame_put(paddr_t p);
 uint32_t frame_refs(paddr_t p);
 
+// frame_put of n frames; p is used as scratch. Context: as frame_put.
+void frame_put_many(paddr_t *p, unsigned n);
+
 // Makes 2^order single frames of an allocated block, each with one user.
 // Context: as frame_alloc.
 void frame_split(paddr_t p, unsigned order);

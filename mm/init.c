@@ -73,7 +73,7 @@ static void join(void)
 
 static void read_map(const struct mm_boot *b)
 {
-    for (unsigned i = 0; i < b->nram && nram < MM_MAX_RANGES; i++) {
+    for (unsigned i = 0; i < b->nram && nram < MM_MAX_RANGES - 1; i++) {
         uint64_t s = align_up(b->ram[i].start, PAGE_SIZE);
         uint64_t e = align_down(b->ram[i].end, PAGE_SIZE);
 
@@ -102,14 +102,23 @@ static struct mm_range *best_low_piece(void)
     return best;
 }
 
-static paddr_t bump_frame(void)
+// A frame as it is.
+static paddr_t bump_next(void)
 {
-    if (bump.start >= bump.end)
-        return paddr(0);
     paddr_t p = paddr(bump.start);
 
+    if (bump.start >= bump.end)
+        return paddr(0);
     bump.start += PAGE_SIZE;
-    memset(arch_direct(p), 0, PAGE_SIZE);
+    return p;
+}
+
+static paddr_t bump_frame(void)
+{
+    paddr_t p = bump_next();
+
+    if (p.raw != 0)
+        memset(arch_direct(p), 0, PAGE_SIZE);
     return p;
 }
 
@@ -171,25 +180,54 @@ static void map_kept(struct mm_range k, const struct mm_range *all,
     }
 }
 
-// Backs the part of the frame array that describes [first, end).
+// Takes the highest 2 MiB of a piece for good. paddr 0: there is none that large.
+static paddr_t take_2mib(void)
+{
+    uint64_t size = pte_span(2), tables = MIB;
+
+    for (unsigned i = nram; i-- > 0;) {
+        uint64_t s = ram[i].start, e = align_down(ram[i].end, size);
+        bool bumped = s <= bump.start && bump.start < ram[i].end;
+
+        if (bumped)
+            s = bump.start + tables;
+        if (e < size || e - size <= s)
+            continue;
+        exclude(e - size, e); // cuts, and leaves the piece where it is
+        if (bumped)
+            bump.end = min_u64(bump.end, e - size);
+        return paddr(e - size);
+    }
+    return paddr(0);
+}
+
+// Backs the part of the frame array that describes [first, end). It is never
+// cleared (frame.c), and large pages keep its cost independent of RAM's size.
 static void map_frame_array(uint64_t first, uint64_t end)
 {
     uintptr_t a = align_down((uintptr_t)frame_of(first), PAGE_SIZE);
     uintptr_t z = align_up((uintptr_t)frame_of(end), PAGE_SIZE);
+    unsigned prot = PROT_R | PROT_W | PROT_GLOBAL;
+    uint64_t n;
 
-    for (; a < z; a += PAGE_SIZE) {
+    for (; a < z && too_little == 0; a += n) {
         int level;
         pte_t *e = pt_find(a, &level);
+        paddr_t p = paddr(0);
 
+        n = PAGE_SIZE;
         if (e != NULL && pte_present(pt_get(e)))
             continue;
-        paddr_t p = bump_frame();
-
-        if (p.raw == 0) {
+        if (e == NULL && a % pte_span(2) == 0 && z - a >= pte_span(2))
+            p = take_2mib();
+        if (p.raw != 0)
+            n = pte_span(2);
+        else
+            p = bump_next();
+        if (p.raw != 0)
+            map(a, p.raw, n, prot, 2);
+        else
             too_little++;
-            return;
-        }
-        map(a, p.raw, PAGE_SIZE, PROT_R | PROT_W | PROT_GLOBAL, 1);
     }
 }
 
@@ -244,10 +282,11 @@ const char *mm_init(struct mm_boot *b, void (*load_root)(paddr_t root))
     memcpy(mm_image, b->image, sizeof b->image);
     mm_nimage = b->nimage;
     read_map(b);
-    static struct mm_range all[ARRAY_LEN(ram)] BOOT_ONLY;
-    unsigned nall = nram;
+    // All RAM, sorted and joined, in place of what we were told.
+    struct mm_range *all = b->ram;
+    unsigned nall = b->nram = nram;
 
-    memcpy(all, ram, sizeof all);
+    memcpy(all, ram, nall * sizeof *all);
     for (unsigned i = 0; i < b->nkeep; i++)
         exclude(align_down(b->keep[i].start, PAGE_SIZE),
                 align_up(b->keep[i].end, PAGE_SIZE));

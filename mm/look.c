@@ -150,5 +150,6 @@ struct mm_events mm_events(void)
     return (struct mm_events){.faults = events_of(&mm_counters.faults),
                               .zero_fills = events_of(&mm_counters.zero_fills),
                               .cow_faults = events_of(&mm_counters.cow_faults),
-                              .moves = events_of(&mm_counters.moves)};
+                              .moves = events_of(&mm_counters.moves),
+                              .shootdowns = events_of(&mm_counters.shootdowns)};
 }

@@ -43,9 +43,10 @@ uint64_t mm_count_resident(uintptr_t start, uintptr_t end);
 // Events since boot.
 struct mm_events {
     uint64_t faults;     // page faults, growing stacks included
-    uint64_t zero_fills; // faults that got a cleared frame
+    uint64_t zero_fills; // pages that they gave a cleared frame
     uint64_t cow_faults; // stores to a shared frame or the zero frame
     uint64_t moves;      // ranges moved
+    uint64_t shootdowns; // of translations, on all CPUs
 };
 
 struct mm_events mm_events(void);

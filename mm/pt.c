@@ -47,11 +47,6 @@ uint64_t pt_tables(void)
     return ntables;
 }
 
-pte_t pt_get(const pte_t *e)
-{
-    return atomic_load_explicit((const _Atomic pte_t *)e, memory_order_relaxed);
-}
-
 static paddr_t table_frame(const pte_t *e)
 {
     return paddr(align_down(arch_direct_to_paddr(e).raw, PAGE_SIZE));
@@ -61,39 +56,61 @@ static paddr_t table_frame(const pte_t *e)
 // frame array yet, and pt_count_boot_tables sets it afterwards.
 static bool counting;
 
+// A table's count is changed under mm_lock only: no locked instruction.
+static _Atomic uint32_t *entries_of(const pte_t *e)
+{
+    return &frame_of(table_frame(e).raw >> PAGE_SHIFT)->refs;
+}
+
+static bool is_empty(const pte_t *table)
+{
+    return counting &&
+           atomic_load_explicit(entries_of(table), memory_order_relaxed) == 0;
+}
+
+void pt_counted(const pte_t *e, int change)
+{
+    if (change == 0 || !counting)
+        return;
+    _Atomic uint32_t *n = entries_of(e);
+
+    atomic_store_explicit(
+        n, atomic_load_explicit(n, memory_order_relaxed) + (uint32_t)change,
+        memory_order_relaxed);
+}
+
 static void count(const pte_t *e, pte_t old, pte_t new)
 {
-    int change = (new != 0) - (old != 0);
-
-    if (change != 0 && counting)
-        frame_of(table_frame(e).raw >> PAGE_SHIFT)->refs += (uint32_t)change;
+    pt_counted(e, (new != 0) - (old != 0));
 }
 
 pte_t pt_set(pte_t *e, pte_t to)
 {
-    // Release: the frame's contents are there before a walker can reach it.
-    pte_t old =
-        atomic_exchange_explicit((_Atomic pte_t *)e, to, memory_order_acq_rel);
+    pte_t old = pt_swap(e, to);
 
     count(e, old, to);
     return old;
 }
 
-bool pt_try_set(pte_t *e, pte_t from, pte_t to)
-{
-    pte_t expect = from;
-
-    if (!atomic_compare_exchange_strong_explicit((_Atomic pte_t *)e, &expect,
-                                                 to, memory_order_acq_rel,
-                                                 memory_order_relaxed))
-        return false;
-    count(e, from, to);
-    return true;
-}
-
 static pte_t *table_of(pte_t e)
 {
     return arch_direct(pte_paddr(e));
+}
+
+// The way to most entries, without a loop: the table of level 1 for va. NULL:
+// there is none, or a large page.
+static inline pte_t *small_table(uintptr_t va)
+{
+    const pte_t small = PTE_PRESENT, mask = PTE_PRESENT | PTE_LARGE;
+    pte_t v = pt_get(&root[pte_index(va, 4)]);
+
+    if (!pte_present(v))
+        return NULL;
+    v = pt_get(&table_of(v)[pte_index(va, 3)]);
+    if ((v & mask) != small)
+        return NULL;
+    v = pt_get(&table_of(v)[pte_index(va, 2)]);
+    return (v & mask) == small ? table_of(v) : NULL;
 }
 
 static pte_t *new_table(pte_t *e)
@@ -128,12 +145,14 @@ static pte_t *walk_make(uintptr_t va, int level)
 
 pte_t *pt_make(uintptr_t va)
 {
-    return walk_make(va, 1);
+    pte_t *t = small_table(va);
+
+    return t != NULL ? &t[pte_index(va, 1)] : walk_make(va, 1);
 }
 
-bool pt_make_parent(uintptr_t va)
+bool pt_make_parent(uintptr_t va, int level)
 {
-    return walk_make(va, 2) != NULL;
+    return walk_make(va, level) != NULL;
 }
 
 static int best_level(uintptr_t va, uint64_t pa, uint64_t size, int max)
@@ -151,7 +170,7 @@ int pt_map(uintptr_t va, paddr_t pa, uint64_t size, unsigned prot,
     ASSERT((va | pa.raw | size) % PAGE_SIZE == 0);
     while (size > 0) {
         int l = best_level(va, pa.raw, size, max_level);
-        pte_t *e = walk_make(va, l);
+        pte_t *e = l == 1 ? pt_make(va) : walk_make(va, l);
 
         if (e == NULL)
             return -ENOMEM;
@@ -169,8 +188,13 @@ int pt_map(uintptr_t va, paddr_t pa, uint64_t size, unsigned prot,
 
 pte_t *pt_find(uintptr_t va, int *level)
 {
-    pte_t *t = root;
+    pte_t *t = small_table(va);
 
+    if (likely(t != NULL)) {
+        *level = 1;
+        return &t[pte_index(va, 1)];
+    }
+    t = root;
     for (int l = PT_LEVELS;; l--) {
         pte_t *e = &t[pte_index(va, l)];
         pte_t v = pt_get(e);
@@ -182,6 +206,28 @@ pte_t *pt_find(uintptr_t va, int *level)
         if (!pte_present(v))
             return NULL;
         t = table_of(v);
+    }
+}
+
+struct pt_run pt_run(uintptr_t va, uintptr_t end)
+{
+    pte_t *t = root;
+
+    for (int l = PT_LEVELS;; l--) {
+        pte_t *e = &t[pte_index(va, l)];
+        pte_t v = pt_get(e);
+        uint64_t span = l == 1 ? pte_span(2) : pte_span(l);
+        uintptr_t last = va | (span - 1); // of the entry, or of the table
+        struct pt_run run = {
+            e, ((last < end ? last + 1 : end) - va) / PAGE_SIZE, l};
+
+        if (pte_is_leaf(v, l)) // parked large pages too
+            return run;
+        t = pte_present(v) ? table_of(v) : NULL;
+        if (t == NULL || is_empty(t)) {
+            run.e = NULL;
+            return run;
+        }
     }
 }
 
@@ -217,42 +263,54 @@ int pt_split(uintptr_t va)
     return 0;
 }
 
-static pte_t *entry_at_2mib(uintptr_t va)
+// The entry for va of this level, if there is a table for it.
+static pte_t *entry_at(uintptr_t va, int level)
 {
     pte_t *t = root;
 
-    for (int l = PT_LEVELS; l > 2; l--) {
+    for (int l = PT_LEVELS; l > level; l--) {
         pte_t v = pt_get(&t[pte_index(va, l)]);
 
         if (!pte_present(v) || pte_is_leaf(v, l))
             return NULL;
         t = table_of(v);
     }
-    return &t[pte_index(va, 2)];
+    return &t[pte_index(va, level)];
 }
 
-bool pt_relink(uintptr_t va, uintptr_t to)
+size_t pt_relink(uintptr_t va, uintptr_t to, size_t n, int level)
 {
-    pte_t *from = entry_at_2mib(va);
+    unsigned i = pte_index(va, level), k = pte_index(to, level);
+    pte_t *from = entry_at(va, level);
+    size_t room = PT_ENTRIES - (i > k ? i : k);
+    int came = 0;
 
-    if (from == NULL || pt_get(from) == 0)
-        return false;
-    pte_t *dest = walk_make(to, 2);
+    n = n < room ? n : room;
+    if (from == NULL)
+        return n; // nothing there
+    pte_t *dest = walk_make(to, level);
 
     ASSERT(dest != NULL); // the caller made it
-    pte_t there = pt_get(dest);
+    for (size_t j = 0; j < n; j++) {
+        pte_t there = pt_get(&dest[j]);
 
-    // An empty table that was left there takes the other's place.
-    ASSERT(there == 0 ||
-           (pte_present(there) && !pte_is_leaf(there, 2) &&
-            frame_of(pte_paddr(there).raw >> PAGE_SHIFT)->refs == 0));
-    pt_set(dest, pt_set(from, there));
-    return true;
+        if (pt_get(&from[j]) == 0)
+            continue;
+        // An empty table that was left there takes the other's place.
+        ASSERT(there == 0 ||
+               (pte_present(there) && !pte_is_leaf(there, level) &&
+                is_empty(table_of(there))));
+        pt_swap(&dest[j], pt_swap(&from[j], there));
+        came += there == 0;
+    }
+    pt_counted(dest, came);
+    pt_counted(from, -came);
+    return n;
 }
 
 void pt_promote(uintptr_t va, pte_t leaf, struct pt_garbage *g)
 {
-    pte_t *e = entry_at_2mib(va);
+    pte_t *e = entry_at(va, 2);
 
     ASSERT(e != NULL && g->n < ARRAY_LEN(g->tables));
     g->tables[g->n++] = pte_paddr(pt_set(e, leaf));
@@ -276,10 +334,9 @@ static void prune_table(pte_t *t, int level, uintptr_t base, uintptr_t va,
             return;
         if (!pte_present(v) || pte_is_leaf(v, level))
             continue;
-        if (level > 2)
+        if (level > 2 && !is_empty(table_of(v)))
             prune_table(table_of(v), level - 1, at, va, end, g);
-        if (g->n < ARRAY_LEN(g->tables) &&
-            frame_of(pte_paddr(v).raw >> PAGE_SHIFT)->refs == 0) {
+        if (g->n < ARRAY_LEN(g->tables) && is_empty(table_of(v))) {
             pt_set(e, 0);
             ntables--;
             g->tables[g->n++] = pte_paddr(v);

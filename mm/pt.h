@@ -3,6 +3,8 @@
 // Source: Intel SDM vol. 3, 4.5 and 4.10 (invalidation).
 #pragma once
 
+#include <stdatomic.h>
+
 #include "arch/arch.h"
 
 // Software's own bits of an entry.
@@ -11,13 +13,21 @@
 // a frame of its own. PTE_BUSY: not present while a frame is being replaced
 // (R12): who faults on it tries again, who wants to change it waits.
 // PTE_PARKED: not present, but the frame is there: the region has no rights now.
-#define PTE_COW    (UINT64_C(1) << 9)
-#define PTE_BUSY   (UINT64_C(1) << 10)
-#define PTE_PARKED (UINT64_C(1) << 11)
+#define PTE_COW  (UINT64_C(1) << 9)
+#define PTE_BUSY (UINT64_C(1) << 10)
+// PTE_FOREIGN: the frame is not ours (device registers): never counted or freed.
+#define PTE_PARKED  (UINT64_C(1) << 11)
+#define PTE_FOREIGN (UINT64_C(1) << 52)
 
 static inline bool pt_has_frame(pte_t e)
 {
     return (e & (PTE_PRESENT | PTE_PARKED)) != 0;
+}
+
+// True if a present entry lets less happen afterwards.
+static inline bool pt_loses(pte_t v, pte_t to)
+{
+    return (v & ~to & (PTE_PRESENT | PTE_WRITE)) || (to & ~v & PTE_NX);
 }
 
 struct pt_garbage {
@@ -47,19 +57,67 @@ pte_t *pt_find(uintptr_t va, int *level);
 // The page must not be part of a larger one. Context: mm_lock held.
 pte_t *pt_make(uintptr_t va);
 
-// Makes the tables for va down to level 2 only. False: no frame.
-bool pt_make_parent(uintptr_t va);
+// Makes the tables for va down to this level only. False: no frame.
+bool pt_make_parent(uintptr_t va, int level);
+
+// A stretch of addresses that one walk explains: n pages from the address asked
+// for. level 1: e[0..n) are their entries. Above: e alone maps them all. e NULL:
+// no entry of them is set, or no table is there.
+struct pt_run {
+    pte_t *e;
+    size_t n;
+    int level;
+};
+
+// How many entries that is.
+static inline size_t pt_run_entries(const struct pt_run *run)
+{
+    return run->e == NULL ? 0 : run->level == 1 ? run->n : 1;
+}
+
+// The stretch that begins at va and goes no further than end. The way to look at
+// many entries: a walk for up to 512. Context: mm_lock held, or a report.
+struct pt_run pt_run(uintptr_t va, uintptr_t end);
 
 // Puts a large page in place of the table of 4 KiB entries at va, which is
 // added to the garbage. Context: mm_lock held; the caller flushes.
 void pt_promote(uintptr_t va, pte_t leaf, struct pt_garbage *g);
 
+// The number of entries of e's table that are set changed. Context: mm_lock held.
+void pt_counted(const pte_t *e, int change);
+
 // Reads, and changes, a leaf entry. pt_set returns what was there, with the A
 // and D bits that the hardware set until then. pt_try_set changes e from `from`
 // to `to` only if it is exactly `from`. Context: mm_lock held.
-pte_t pt_get(const pte_t *e);
+static inline pte_t pt_get(const pte_t *e)
+{
+    return atomic_load_explicit((const _Atomic pte_t *)e, memory_order_relaxed);
+}
+
 pte_t pt_set(pte_t *e, pte_t to);
-bool pt_try_set(pte_t *e, pte_t from, pte_t to);
+
+static inline bool pt_try_set(pte_t *e, pte_t from, pte_t to)
+{
+    pte_t expect = from;
+
+    if (!atomic_compare_exchange_strong_explicit((_Atomic pte_t *)e, &expect,
+                                                 to, memory_order_acq_rel,
+                                                 memory_order_relaxed))
+        return false;
+    if ((from != 0) != (to != 0))
+        pt_counted(e, (to != 0) - (from != 0));
+    return true;
+}
+
+// For many entries of one table: pt_swap is pt_set without the count of the
+// table's entries, which the caller corrects by pt_counted, once, before it
+// releases mm_lock. Context: mm_lock held.
+static inline pte_t pt_swap(pte_t *e, pte_t to)
+{
+    // Release: the frame's contents are there before a walker can reach it.
+    return atomic_exchange_explicit((_Atomic pte_t *)e, to,
+                                    memory_order_acq_rel);
+}
 
 // Makes 512 entries of the next smaller size of the large page at va, all with
 // its permissions and its D bit. Returns 0 or -ENOMEM. The caller flushes
@@ -67,11 +125,12 @@ bool pt_try_set(pte_t *e, pte_t from, pte_t to);
 // Context: mm_lock held.
 MUST_USE int pt_split(uintptr_t va);
 
-// Takes the entry out that maps the table or large page of [va, va + 2 MiB) and
-// puts it to `to`, where no table may be; both aligned to 2 MiB. Returns false
-// if there is nothing below va. Moves no leaf (R15: D goes along).
+// Moves up to n entries of this level, 2 or 3 (tables and large pages), from va
+// to `to`, where nothing may be mapped and whose parents are made; both aligned
+// to the level's span. Returns for how many it did, which is at least 1: to the
+// end of a table on either side. Moves no leaf of 4 KiB (R15: D goes along).
 // Context: mm_lock held; the caller flushes.
-bool pt_relink(uintptr_t va, uintptr_t to);
+size_t pt_relink(uintptr_t va, uintptr_t to, size_t n, int level);
 
 // Takes tables of [va, end) that map nothing any more out and adds them to the
 // garbage, to be freed after a shootdown (R13).

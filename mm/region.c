@@ -194,6 +194,38 @@ struct region *region_cut(struct region *r, uintptr_t va)
     return hi;
 }
 
+// Do two neighbours say the same of their pages? Watched ones stay cut: their
+// bitmaps are.
+static bool same(const struct region *lo, const struct region *hi)
+{
+    bool alone = lo->peer == lo && hi->peer == hi;
+    const struct region *p = lo->peer;
+
+    if (lo->end != hi->start || lo->ops != hi->ops || lo->name != hi->name ||
+        lo->prot != hi->prot || lo->flags != hi->flags || !lo->pooled ||
+        !hi->pooled || lo->logs != NULL || hi->logs != NULL ||
+        (lo->flags & (REGION_FIXED | REGION_DEVICE)))
+        return false;
+    if (alone)
+        return true;
+    while (p != lo && p != hi)
+        p = p->peer;
+    return p == hi && hi->object_page - lo->object_page ==
+                          (hi->start - lo->start) / PAGE_SIZE;
+}
+
+bool region_unite(struct region *lo)
+{
+    struct region *hi = region_first_above(lo->end);
+
+    if (hi == NULL || !same(lo, hi))
+        return false;
+    region_erase(hi);
+    lo->end = hi->end;
+    region_free(hi);
+    return true;
+}
+
 struct region *region_new(void)
 {
     if (free_regions == NULL) {

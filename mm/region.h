@@ -16,9 +16,11 @@ enum region_flags {
     REGION_FIXED = 1,     // the runtime's: programs can't change it
     REGION_SPARSE = 2,    // reads map the shared zero frame (R12: never stacks)
     REGION_UNCHARGED = 4, // nothing is promised: a touch may end in OOM (R14)
-    REGION_DEVICE = 8,    // frames are not ours: never counted or freed
+    REGION_DEVICE = 8,    // frames are not ours (PTE_FOREIGN)
     REGION_RESERVED = 16, // only addresses: charged when it gets rights
     REGION_ALIAS = 32,    // another of the ring is charged for the memory
+    REGION_VIEW = 64,     // made by vm_alias
+    REGION_SNAPSHOT = 128, // made by vm_clone
 };
 
 struct region;
@@ -88,6 +90,10 @@ void region_rekey(struct region *r, uintptr_t start, uintptr_t end);
 // Cuts r in two at va, which lies inside it. Returns the upper part, or NULL
 // when there is no memory for it. Rings and logs are cut as well.
 MUST_USE struct region *region_cut(struct region *r, uintptr_t va);
+
+// The opposite of region_cut: if the next region begins where lo ends and says
+// the same of its pages, both become lo. Returns whether they did.
+bool region_unite(struct region *lo);
 
 // Makes fresh (not in the tree) a member of r's ring, showing page for page
 // what r shows from `at`.

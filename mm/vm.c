@@ -1,4 +1,4 @@
-// Operations on ranges; see vm.h. Moving is in vm_move.c, sharing (alias, clone)
+// Operations on ranges; see vm.h. Device registers are in vm_device.c, moving is in vm_move.c, sharing (alias, clone)
 // in vm_share.c, large pages in vm_huge.c.
 //
 // Each runs on the system stack (R5) and follows one pattern:
@@ -35,6 +35,7 @@ static int map_locked(struct vm_call *c)
         return -ENOMEM;
     }
     vm_insert_free(r);
+    vm_unite(at, at + c->bytes);
     c->va = at;
     return 0;
 }
@@ -110,6 +111,8 @@ static void unmap_call(void *arg)
 
     spin_lock(&mm_lock);
     c->result = unmap_locked(c);
+    if (c->result != 0)
+        vm_unite(c->va, c->va + c->bytes);
     spin_unlock(&mm_lock);
     if (c->result == 0)
         vm_drop_range(c->va, c->va + c->bytes);
@@ -130,29 +133,24 @@ int vm_unmap(uintptr_t va, size_t bytes)
 // Changes the entries of r to its rights; true if any lost one.
 static bool apply_rights(struct region *r)
 {
+    pte_t plain = mm_leaf(r, paddr(0), false), cow = mm_leaf(r, paddr(0), true);
     bool lost = false;
+    struct pt_run run;
 
-    for (uintptr_t va = r->start; va < r->end;) {
-        int level;
-        pte_t *e = pt_find(va, &level);
-        pte_t v = e != NULL ? pt_get(e) : 0;
+    for (uintptr_t va = r->start; va < r->end; va += run.n * PAGE_SIZE) {
+        run = pt_run(va, r->end);
+        for (size_t i = 0; i < pt_run_entries(&run);) {
+            pte_t v = pt_get(&run.e[i]);
+            pte_t to = (v & (PTE_ADDR_MASK | PTE_DIRTY | PTE_LARGE |
+                             PTE_UNCACHED | PTE_FOREIGN)) |
+                       (v & PTE_COW ? cow : plain);
 
-        if (e == NULL) {
-            va = align_down(va, pte_span(2)) + pte_span(2);
-            continue;
-        }
-        if (pt_has_frame(v)) {
-            paddr_t p = paddr(pte_paddr(v).raw & ~(pte_span(level) - 1));
-            pte_t to = mm_leaf(r, p, (v & PTE_COW) != 0) |
-                       (v & (PTE_DIRTY | (level > 1 ? PTE_LARGE : 0)));
-
-            lost = lost || (pte_present(v) && (!pte_present(to) ||
-                                               (pte_prot(v) & ~pte_prot(to))));
             // The hardware may set D meanwhile: then look again.
-            if (to != v && !pt_try_set(e, v, to))
+            if (pt_has_frame(v) && to != v && !pt_try_set(&run.e[i], v, to))
                 continue;
+            lost |= pte_present(v) && pt_loses(v, to);
+            i++;
         }
-        va = align_down(va, pte_span(level)) + pte_span(level);
     }
     return lost;
 }
@@ -192,9 +190,10 @@ static void protect_call(void *arg)
 
     spin_lock(&mm_lock);
     c->result = protect_locked(c);
+    vm_unite(c->va, c->va + c->bytes);
     spin_unlock(&mm_lock);
     if (c->flags)
-        arch_tlb_shootdown(c->va, c->bytes / PAGE_SIZE);
+        mm_shootdown(c->va, c->bytes / PAGE_SIZE);
 }
 
 int vm_protect(uintptr_t va, size_t bytes, unsigned prot)
@@ -218,6 +217,8 @@ static int decommit_locked(struct vm_call *c)
         return err;
     for (struct region *r = region_find(c->va); r != NULL;
          r = next_in(r, end)) {
+        if (r->flags & REGION_DEVICE)
+            return -EPERM;
         vm_freeze(r);
         vm_thaw(r);
         if (c->flags) { // back to a mere reservation
@@ -259,6 +260,7 @@ static void decommit_call(void *arg)
 
     spin_lock(&mm_lock);
     c->result = decommit_locked(c);
+    vm_unite(c->va, c->va + c->bytes);
     spin_unlock(&mm_lock);
     if (c->result != 0)
         return;

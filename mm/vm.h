@@ -25,6 +25,11 @@ enum vm_flags {
 MUST_USE int vm_map(uintptr_t *va, size_t bytes, unsigned prot, unsigned flags,
                     const char *name);
 
+// Maps device registers, uncached, all at once. -EPERM: there is RAM. They can be
+// unmapped, protected and moved like memory; nothing else.
+MUST_USE int vm_map_device(uintptr_t *va, paddr_t pa, size_t bytes,
+                           unsigned prot, const char *name);
+
 // Unmaps; holes are fine.
 MUST_USE int vm_unmap(uintptr_t va, size_t bytes);
 
@@ -38,7 +43,8 @@ MUST_USE int vm_decommit(uintptr_t va, size_t bytes, bool unreserve);
 
 // Moves the memory, which must be of one region, to a new address (*to, or any
 // if 0), by page-table entries: no byte is copied. new_bytes may be larger (the
-// rest is fresh) or smaller (the rest is given back).
+// rest is fresh) or smaller (the rest is given back). *to == va: it stays, and
+// -ENOMEM says that there is no room to grow.
 MUST_USE int vm_move(uintptr_t va, size_t bytes, size_t new_bytes,
                      uintptr_t *to);
 

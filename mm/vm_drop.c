@@ -15,10 +15,10 @@
 // ---- giving back ----
 
 struct batch {
-    unsigned n;
-    bool stale; // entries were taken out, with a frame to give back or not
+    unsigned n, nhuge;
+    bool stale; // translations were taken out, if only of the zero frame
     paddr_t frames[VM_BATCH];
-    uint8_t orders[VM_BATCH]; // 0 or VM_HUGE_ORDER
+    paddr_t huge[16];
     struct pt_garbage tables;
 };
 
@@ -37,18 +37,17 @@ static struct batch *my_batch(void)
             panic("mm: no frame left, not even to give some back");
         *b = arch_direct(p);
     }
-    (*b)->n = 0;
+    (*b)->n = (*b)->nhuge = 0;
     (*b)->stale = false;
     return *b;
 }
 
 _Static_assert(sizeof(struct batch) <= PAGE_SIZE, "a frame holds it");
 
-static void take_out(struct region *r, uintptr_t va, pte_t *e, int level,
+// Takes the frame of an entry, which is cleared already, into the batch.
+static void take_out(struct region *r, uintptr_t va, pte_t old, int level,
                      struct batch *b)
 {
-    pte_t old = pt_set(e, 0);
-
     if (!pt_has_frame(old))
         return;
     b->stale = true;
@@ -56,35 +55,57 @@ static void take_out(struct region *r, uintptr_t va, pte_t *e, int level,
         dirty_note(r, va);
     paddr_t p = paddr(pte_paddr(old).raw & ~(pte_span(level) - 1));
 
-    if (mm_is_zero_frame(p) || (r != NULL && (r->flags & REGION_DEVICE)))
+    if (mm_is_zero_frame(p) || (old & PTE_FOREIGN))
         return;
-    b->frames[b->n] = p;
-    b->orders[b->n++] = level == 1 ? 0 : VM_HUGE_ORDER;
+    if (level == 1)
+        b->frames[b->n++] = p;
+    else
+        b->huge[b->nhuge++] = p;
+}
+
+static bool is_full(const struct batch *b)
+{
+    return b->n == ARRAY_LEN(b->frames) || b->nhuge == ARRAY_LEN(b->huge);
+}
+
+// Clears entries of a run until the batch is full or one is busy; returns how
+// many pages it has done.
+static size_t empty_run(const struct pt_run *run, uintptr_t va, struct batch *b)
+{
+    struct region *r = region_find(va);
+    size_t i = 0;
+    int gone = 0;
+
+    for (; i < pt_run_entries(run) && !is_full(b); i++) {
+        uintptr_t at = va + i * PAGE_SIZE;
+        pte_t v = pt_get(&run->e[i]);
+
+        if (v == PTE_BUSY)
+            break;
+        if (v == 0)
+            continue;
+        if (r == NULL || at >= r->end)
+            r = region_find(at);
+        take_out(r, at, pt_swap(&run->e[i], 0), run->level, b);
+        gone++;
+    }
+    if (gone > 0)
+        pt_counted(run->e, -gone);
+    return run->level == 1 || i == 0 ? i : run->n;
 }
 
 // Clears entries from *va until the batch is full or end is reached.
 static void fill_batch(uintptr_t *va, uintptr_t end, struct batch *b)
 {
-    unsigned looked = 0;
+    for (unsigned runs = 0; *va < end && !is_full(b) && runs < VM_RUNS;
+         runs++) {
+        struct pt_run run = pt_run(*va, end);
+        size_t done = run.e != NULL ? empty_run(&run, *va, b) : run.n;
 
-    while (*va < end && b->n < VM_BATCH && looked++ < VM_CHUNK) {
-        int level;
-        pte_t *e = pt_find(*va, &level);
-
-        if (e == NULL) {
-            *va = align_down(*va, pte_span(2)) + pte_span(2);
-            continue;
-        }
-        if (pt_get(e) == PTE_BUSY) {
-            vm_breathe();
-            continue;
-        }
-        if (pt_get(e) != 0)
-            take_out(region_find(*va), *va, e, level, b);
-        *va = align_down(*va, pte_span(level)) + pte_span(level);
+        *va += done * PAGE_SIZE;
+        if (done < run.n && !is_full(b))
+            vm_breathe(); // a busy one
     }
-    if (*va > end)
-        *va = end;
 }
 
 uint64_t vm_drop_range(uintptr_t start, uintptr_t end)
@@ -104,15 +125,12 @@ uint64_t vm_drop_range(uintptr_t start, uintptr_t end)
         pt_prune(from, va, g);
         spin_unlock(&mm_lock);
         if (b->stale || g->n > 0)
-            arch_tlb_shootdown(from, (va - from) / PAGE_SIZE);
-        for (unsigned i = 0; i < b->n; i++) {
-            if (b->orders[i] == 0)
-                frame_put(b->frames[i]);
-            else
-                frame_free(b->frames[i], b->orders[i]);
-        }
-        dropped += b->n + g->n;
-        b->n = 0;
+            mm_shootdown(from, (va - from) / PAGE_SIZE);
+        frame_put_many(b->frames, b->n);
+        for (unsigned i = 0; i < b->nhuge; i++)
+            frame_free(b->huge[i], VM_HUGE_ORDER);
+        dropped += b->n + b->nhuge + g->n;
+        b->n = b->nhuge = 0;
         b->stale = false;
         pt_free_garbage(g);
     }

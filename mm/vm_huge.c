@@ -59,7 +59,7 @@ static int promote_one(struct region *r, uintptr_t va, paddr_t huge, pte_t *old)
     if (!make_busy(va, old))
         return -ENOMEM;
     spin_unlock(&mm_lock);
-    arch_tlb_shootdown(va, PT_ENTRIES);
+    mm_shootdown(va, PT_ENTRIES);
     for (unsigned i = 0; i < PT_ENTRIES; i++) {
         char *to = (char *)arch_direct(huge) + i * (size_t)PAGE_SIZE;
 
@@ -74,7 +74,7 @@ static int promote_one(struct region *r, uintptr_t va, paddr_t huge, pte_t *old)
     pt_promote(va, (pte_make_leaf(huge, r->prot, 2) & pt_valid_bits) | dirty,
                &g);
     spin_unlock(&mm_lock);
-    arch_tlb_shootdown(va, PT_ENTRIES);
+    mm_shootdown(va, PT_ENTRIES);
     for (unsigned i = 0; i < PT_ENTRIES; i++) {
         if (pt_has_frame(old[i]))
             frame_put(pte_paddr(old[i]));

@@ -4,8 +4,8 @@
 #include "mm/vm.h"
 
 enum {
-    VM_CHUNK = 512,    // entries changed in one go
-    VM_BATCH = 256,    // frames given back after one shootdown
+    VM_RUNS = 16,      // tables looked at in one go
+    VM_BATCH = 384,    // frames given back after one shootdown
     VM_HUGE_ORDER = 9, // of a 2 MiB page
 };
 
@@ -58,6 +58,10 @@ MUST_USE int vm_split_at(uintptr_t va);
 // -ENOMEM (a hole, or no memory) or -EPERM (the runtime's).
 MUST_USE int vm_isolate(uintptr_t va, uintptr_t end, bool holes);
 
+// After an operation: regions in [va, end) and at its ends that say the same
+// become one again, and the accounts follow.
+void vm_unite(uintptr_t va, uintptr_t end);
+
 // True if the frame of a page of [va, end) is being replaced now.
 bool vm_busy_in(uintptr_t va, uintptr_t end);
 
@@ -67,6 +71,10 @@ void vm_thaw(struct region *r);
 
 // A free place for so many bytes: at the wish, if it is free. 0: none.
 uintptr_t vm_place(uintptr_t wish, size_t bytes);
+
+// True if bytes at va, and a guard page behind, are free. next: the first region
+// that ends above va.
+bool vm_is_gap(uintptr_t va, size_t bytes, const struct region *next);
 
 // A region that is not in the tree; NULL: no memory.
 MUST_USE struct region *vm_new_region(uintptr_t va, size_t bytes, unsigned prot,

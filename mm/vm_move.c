@@ -13,143 +13,230 @@
 
 // ---- move ----
 
-// Whole tables go from `from` to `to` as they are, at this offset.
-static bool links(uintptr_t from, uintptr_t to, size_t offset, size_t bytes)
+// Whole tables go as they are where source and destination agree.
+static bool agree(uintptr_t from, uintptr_t to)
 {
-    return (from + offset) % VM_HUGE_BYTES == 0 &&
-           (to + offset) % VM_HUGE_BYTES == 0 &&
-           bytes - offset >= VM_HUGE_BYTES;
+    return (from - to) % VM_HUGE_BYTES == 0;
+}
+
+// How many whole entries of the highest level that can be relinked begin at va;
+// 0 if pages must move one by one.
+static size_t whole(uintptr_t va, uintptr_t end, uintptr_t shift, int *level)
+{
+    for (*level = 3; *level > 1; --*level) {
+        if ((va | shift) % pte_span(*level) == 0 &&
+            end - va >= pte_span(*level))
+            return (end - va) / pte_span(*level);
+    }
+    return 0;
+}
+
+static bool any_set(const struct pt_run *run)
+{
+    for (size_t i = 0; i < pt_run_entries(run); i++) {
+        if (pt_get(&run->e[i]) != 0)
+            return true;
+    }
+    return false;
 }
 
 // Makes the tables at `to` that the entries will need, so that moving them can't
 // fail half way.
 static bool make_tables(uintptr_t from, uintptr_t to, size_t bytes)
 {
-    for (size_t o = 0; o < bytes;) {
-        int level;
-        pte_t *e;
+    uintptr_t end = from + bytes, shift = to - from;
+    struct pt_run run;
 
-        if (links(from, to, o, bytes)) {
-            if (!pt_make_parent(to + o))
+    for (uintptr_t va = from; va < end; va += run.n * PAGE_SIZE) {
+        int level;
+        size_t tables = whole(va, end, shift, &level);
+
+        run = pt_run(va, end);
+        if (tables > 0 && run.e == NULL)
+            continue; // it may end within a table: nothing is there anyway
+        if (tables > 0) {
+            if (!pt_make_parent(va + shift, level))
                 return false;
-            o += VM_HUGE_BYTES;
-            continue;
+            // One parent is enough to the end of the table that it is in.
+            size_t rest = PT_ENTRIES - pte_index(va + shift, level);
+
+            run.n =
+                (tables < rest ? tables : rest) * pte_span(level) / PAGE_SIZE;
+        } else if (any_set(&run)) {
+            // A run in one table can lie across two there.
+            uintptr_t last = va + shift + (run.n - 1) * PAGE_SIZE;
+
+            if (pt_make(va + shift) == NULL || pt_make(last) == NULL)
+                return false;
         }
-        e = pt_find(from + o, &level);
-        if (e == NULL) {
-            o = align_down(from + o, pte_span(2)) + pte_span(2) - from;
-            continue;
-        }
-        if (pt_get(e) != 0 && pt_make(to + o) == NULL)
-            return false;
-        o += PAGE_SIZE;
     }
     return true;
 }
 
+// Moves the entries of pages within one table on either side; returns how many
+// it looked at.
+static size_t move_pages(const struct pt_run *run, uintptr_t to)
+{
+    size_t room = PT_ENTRIES - pte_index(to, 1);
+    size_t n = run->n < room ? run->n : room;
+    int moved = 0;
+    pte_t *dest = NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        if (pt_get(&run->e[i]) == 0)
+            continue;
+        if (dest == NULL)
+            dest = pt_make(to);
+        // What the hardware set until now goes along (R15).
+        atomic_store_explicit((_Atomic pte_t *)&dest[i], pt_swap(&run->e[i], 0),
+                              memory_order_release);
+        moved++;
+    }
+    pt_counted(run->e, -moved);
+    if (dest != NULL)
+        pt_counted(dest, moved);
+    return n;
+}
+
 static void move_entries(uintptr_t from, uintptr_t to, size_t bytes)
 {
-    for (size_t o = 0; o < bytes;) {
+    uintptr_t end = from + bytes, shift = to - from;
+    size_t n;
+
+    for (uintptr_t va = from; va < end; va += n * PAGE_SIZE) {
         int level;
-        pte_t *e;
+        size_t tables = whole(va, end, shift, &level);
+        struct pt_run run;
 
-        if (links(from, to, o, bytes)) {
-            pt_relink(from + o, to + o);
-            o += VM_HUGE_BYTES;
+        if (tables > 0) {
+            n = pt_relink(va, va + shift, tables, level) * pte_span(level) /
+                PAGE_SIZE;
             continue;
         }
-        e = pt_find(from + o, &level);
-        if (e == NULL) {
-            o = align_down(from + o, pte_span(2)) + pte_span(2) - from;
-            continue;
-        }
-        ASSERT(level == 1);
-        if (pt_get(e) != 0) {
-            pte_t v = pt_set(e, 0);
-
-            pt_set(pt_make(to + o), v);
-        }
-        o += PAGE_SIZE;
+        run = pt_run(va, end);
+        ASSERT(run.e == NULL || run.level == 1);
+        n = run.e != NULL ? move_pages(&run, va + shift) : run.n;
+        // The ring is frozen: nobody faults on what is half moved.
+        vm_breathe();
     }
 }
 
 // Large pages that can't be relinked whole become small ones.
 static int split_large_in(uintptr_t from, uintptr_t to, size_t bytes)
 {
-    for (uintptr_t va = align_up(from, VM_HUGE_BYTES); va < from + bytes;
-         va += VM_HUGE_BYTES) {
-        if (!links(from, to, va - from, bytes) &&
-            vm_split_at(va + PAGE_SIZE) != 0)
+    struct pt_run run;
+
+    if (agree(from, to))
+        return vm_split_at(from + bytes);
+    for (uintptr_t va = from; va < from + bytes; va += run.n * PAGE_SIZE) {
+        run = pt_run(va, from + bytes);
+        if (run.e != NULL && run.level > 1 && vm_split_at(va + PAGE_SIZE) != 0)
             return -ENOMEM;
     }
+    return 0;
+}
+
+static int choose_place(struct vm_call *c)
+{
+    uintptr_t end = c->va + c->bytes, wish = c->to;
+
+    if (wish == c->va) {
+        if (c->new_bytes > c->bytes &&
+            !vm_is_gap(end, c->new_bytes - c->bytes, region_first_above(end)))
+            return -ENOMEM;
+        return 0;
+    }
+    // A wish that is not free is an error: the caller counts on it.
+    c->to = vm_place(wish, c->new_bytes);
+    if (c->to == 0 || (wish != 0 && c->to != wish))
+        return wish != 0 ? -EEXIST : -ENOMEM;
+    return 0;
+}
+
+// Everything that can fail, before anything is changed for good.
+static int prepare(struct vm_call *c, struct region *r, size_t keep)
+{
+    uintptr_t end = c->va + c->bytes;
+
+    if (!dirty_reserve(r, c->new_bytes / PAGE_SIZE))
+        return -ENOMEM;
+    if (c->to != c->va) {
+        c->flags = 1; // there may be tables
+        if (split_large_in(c->va, c->to, keep) != 0 ||
+            !make_tables(c->va, c->to, keep))
+            return -ENOMEM;
+    }
+    if (vm_split_at(c->va + keep) != 0)
+        return -ENOMEM;
+    return vm_hand_over(r, c->va + keep, end, r->start, r->end);
+}
+
+static int move_frozen(struct vm_call *c, struct region *r)
+{
+    size_t keep = c->bytes < c->new_bytes ? c->bytes : c->new_bytes;
+    // Memory that others show too does not grow: what is added is of its own,
+    // or it would show what they have behind.
+    bool extra = r->peer != r && c->new_bytes > c->bytes;
+    unsigned extra_flags = r->flags & ~(unsigned)REGION_ALIAS;
+    uint64_t had = vm_cost(r);
+    uint64_t has = extra ? had + vm_cost_of(extra_flags, c->new_bytes - keep)
+                         : vm_cost_of(r->flags, c->new_bytes);
+    struct region *tail = NULL;
+    int err = choose_place(c);
+
+    if (err != 0)
+        return err;
+    if (has > had && !vm_charge(has - had))
+        return -ENOMEM;
+    err = prepare(c, r, keep);
+    if (err == 0 && extra) {
+        tail = vm_new_region(c->to + keep, c->new_bytes - keep, r->prot,
+                             extra_flags, r->name);
+        err = tail != NULL ? 0 : -ENOMEM;
+    }
+    if (err != 0) {
+        if (has > had)
+            vm_uncharge(has - had);
+        return err;
+    }
+    region_rekey(r, c->to, c->to + (tail != NULL ? keep : c->new_bytes));
+    if (tail != NULL)
+        vm_insert_free(tail);
+    r->window = 0;
+    if (c->to != c->va) {
+        move_entries(c->va, c->to, keep);
+        mm_count(&mm_counters.moves, 1);
+    }
+    if (has < had)
+        vm_uncharge(had - has);
     return 0;
 }
 
 static int move_locked(struct vm_call *c)
 {
-    size_t keep = c->bytes < c->new_bytes ? c->bytes : c->new_bytes;
     int err = vm_isolate(c->va, c->va + c->bytes, false);
     struct region *r = region_find(c->va);
-    uint64_t had, has = 0;
 
-    if (err != 0)
+    if (err == 0 && r->end != c->va + c->bytes)
+        err = -EINVAL; // several regions
+    if (err != 0) {
+        vm_unite(c->va, c->va + c->bytes);
         return err;
-    if (r->end != c->va + c->bytes)
-        return -EINVAL; // several regions
+    }
     vm_freeze(r);
+    err = move_frozen(c, r);
     vm_thaw(r);
-    // Memory that others show too does not grow: what is added is of its own,
-    // or it would show what they have behind.
-    bool extra = r->peer != r && c->new_bytes > c->bytes;
-
-    had = vm_cost(r);
-    if (extra)
-        has = had + vm_cost_of(r->flags & ~(unsigned)REGION_ALIAS,
-                               c->new_bytes - c->bytes);
+    if (err == 0)
+        vm_unite(c->to, c->to + c->new_bytes);
     else
-        has = vm_cost_of(r->flags, c->new_bytes);
-    // A wish that is not free is an error: the caller counts on it.
-    uintptr_t to = vm_place(c->to, c->new_bytes);
-
-    if (to == 0 || (c->to != 0 && to != c->to))
-        return c->to != 0 ? -EEXIST : -ENOMEM;
-    if (has > had && !vm_charge(has - had))
-        return -ENOMEM;
-    c->to = to;
-    c->flags = 1; // there may be tables, or the memory
-    if (!dirty_reserve(r, c->new_bytes / PAGE_SIZE) ||
-        split_large_in(c->va, to, keep) != 0 || !make_tables(c->va, to, keep) ||
-        vm_hand_over(r, c->va + keep, c->va + c->bytes, r->start, r->end) !=
-            0) {
-        if (has > had)
-            vm_uncharge(has - had);
-        return -ENOMEM;
-    }
-    struct region *tail = NULL;
-
-    if (extra) {
-        tail = vm_new_region(to + keep, c->new_bytes - keep, r->prot,
-                             r->flags & ~(unsigned)REGION_ALIAS, r->name);
-        if (tail == NULL) {
-            if (has > had)
-                vm_uncharge(has - had);
-            return -ENOMEM;
-        }
-    }
-    region_rekey(r, to, to + (tail != NULL ? keep : c->new_bytes));
-    if (tail != NULL)
-        vm_insert_free(tail);
-    r->window = 0;
-    move_entries(c->va, to, keep);
-    if (has < had)
-        vm_uncharge(had - has);
-    atomic_fetch_add_explicit(&mm_counters.moves, 1, memory_order_relaxed);
-    return 0;
+        vm_unite(c->va, c->va + c->bytes);
+    return err;
 }
 
 static void move_call(void *arg)
 {
     struct vm_call *c = arg;
+    bool moved;
 
     spin_lock(&mm_lock);
     c->result = move_locked(c);
@@ -159,9 +246,14 @@ static void move_call(void *arg)
             vm_drop_range(c->to, c->to + c->new_bytes);
         return;
     }
-    arch_tlb_shootdown(c->va, c->bytes / PAGE_SIZE);
+    moved = c->to != c->va;
+    if (moved)
+        mm_shootdown(c->va, c->bytes / PAGE_SIZE);
     // What was cut off at the end, and tables that are empty now.
-    vm_drop_range(c->va, c->va + c->bytes);
+    if (moved)
+        vm_drop_range(c->va, c->va + c->bytes);
+    else if (c->new_bytes < c->bytes)
+        vm_drop_range(c->va + c->new_bytes, c->va + c->bytes);
 }
 
 int vm_move(uintptr_t va, size_t bytes, size_t new_bytes, uintptr_t *to)
@@ -169,7 +261,8 @@ int vm_move(uintptr_t va, size_t bytes, size_t new_bytes, uintptr_t *to)
     struct vm_call c = {
         .va = va, .bytes = bytes, .new_bytes = new_bytes, .to = *to};
 
-    if (vm_check_range(va, bytes) != 0 || vm_check_range(*to, new_bytes) != 0)
+    if (vm_check_range(va, bytes) != 0 ||
+        vm_check_range(*to != va ? *to : 0, new_bytes) != 0)
         return -EINVAL;
     vm_run(move_call, &c);
     if (c.result == 0)

@@ -51,7 +51,9 @@ uint64_t vm_cost_of(unsigned flags, size_t bytes)
 {
     if (flags & (REGION_UNCHARGED | REGION_RESERVED | REGION_ALIAS))
         return 0;
-    return mm_mapping_cost(bytes);
+    // The frames of devices are not ours, their tables are.
+    return mm_mapping_cost(bytes) -
+           (flags & REGION_DEVICE ? bytes / PAGE_SIZE : 0);
 }
 
 uint64_t vm_cost(const struct region *r)
@@ -154,21 +156,33 @@ int vm_isolate(uintptr_t va, uintptr_t end, bool holes)
     return 0;
 }
 
+void vm_unite(uintptr_t va, uintptr_t end)
+{
+    struct region *lo = region_first_above(va - 1);
+
+    while (lo != NULL && lo->end <= end) {
+        struct region *hi = region_first_above(lo->end);
+        uint64_t apart = hi != NULL ? vm_cost(lo) + vm_cost(hi) : 0;
+
+        if (region_unite(lo))
+            vm_uncharge(apart - vm_cost(lo));
+        else
+            lo = hi;
+    }
+}
+
 bool vm_busy_in(uintptr_t va, uintptr_t end)
 {
+    struct pt_run run;
+
     if (mm_nbusy == 0)
         return false;
-    while (va < end) {
-        int level;
-        pte_t *e = pt_find(va, &level);
-
-        if (e == NULL) {
-            va = align_down(va, pte_span(2)) + pte_span(2);
-            continue;
+    for (; va < end; va += run.n * PAGE_SIZE) {
+        run = pt_run(va, end);
+        for (size_t i = 0; i < pt_run_entries(&run); i++) {
+            if (pt_get(&run.e[i]) == PTE_BUSY)
+                return true;
         }
-        if (pt_get(e) == PTE_BUSY)
-            return true;
-        va += PAGE_SIZE;
     }
     return false;
 }
@@ -199,6 +213,22 @@ void vm_thaw(struct region *r)
     } while (p != r);
 }
 
+bool vm_is_gap(uintptr_t va, size_t bytes, const struct region *next)
+{
+    size_t room = bytes + GUARD;
+
+    return room > bytes && va + room > va && va + room <= ARCH_REGION_END &&
+           (next == NULL || next->start >= va + room);
+}
+
+// Large things start where large pages and relinking can work.
+static uint64_t alignment_for(size_t bytes)
+{
+    return bytes >= pte_span(3)   ? pte_span(3)
+           : bytes >= pte_span(2) ? pte_span(2)
+                                  : PAGE_SIZE;
+}
+
 static uintptr_t find_gap(size_t bytes, uintptr_t from)
 {
     for (uintptr_t at = from;;) {
@@ -206,12 +236,10 @@ static uintptr_t find_gap(size_t bytes, uintptr_t from)
 
         if (at + bytes + GUARD > ARCH_REGION_END || at + bytes < at)
             return 0;
-        if (r == NULL || r->start >= at + bytes + GUARD)
+        if (vm_is_gap(at, bytes, r))
             return at;
         at = align_up(r->end + GUARD, PAGE_SIZE);
-        // Large things start where large pages and relinking can work.
-        if (bytes >= VM_HUGE_BYTES)
-            at = align_up(at, VM_HUGE_BYTES);
+        at = align_up(at, alignment_for(bytes));
     }
 }
 
@@ -226,8 +254,7 @@ uintptr_t vm_place(uintptr_t wish, size_t bytes)
         wish + bytes <= ARCH_REGION_END && wish % PAGE_SIZE == 0 &&
         (r == NULL || r->start >= wish + bytes))
         return wish;
-    if (bytes >= VM_HUGE_BYTES)
-        from = align_up(from, VM_HUGE_BYTES);
+    from = align_up(from, alignment_for(bytes));
     at = find_gap(bytes, from);
     if (at == 0)
         at = find_gap(bytes, first);

@@ -18,21 +18,34 @@
 static bool drop_zero_frames(struct region *r)
 {
     bool any = false;
+    struct pt_run run;
 
-    for (uintptr_t va = r->start; va < r->end; va += PAGE_SIZE) {
-        int level;
-        pte_t *e = pt_find(va, &level);
+    for (uintptr_t va = r->start; va < r->end; va += run.n * PAGE_SIZE) {
+        run = pt_run(va, r->end);
+        for (size_t i = 0; run.level == 1 && i < pt_run_entries(&run); i++) {
+            pte_t v = pt_get(&run.e[i]);
 
-        if (e == NULL) {
-            va = align_down(va, pte_span(2)) + pte_span(2) - PAGE_SIZE;
-            continue;
-        }
-        if (pt_has_frame(pt_get(e)) && mm_is_zero_frame(pte_paddr(pt_get(e)))) {
-            pt_set(e, 0);
-            any = true;
+            if (pt_has_frame(v) && mm_is_zero_frame(pte_paddr(v))) {
+                pt_set(&run.e[i], 0);
+                any = true;
+            }
         }
     }
     return any;
+}
+
+// Large pages in [va, end) become small ones: rings know by 4 KiB.
+static int split_all(uintptr_t va, uintptr_t end)
+{
+    struct pt_run run;
+
+    for (; va < end; va += run.n * PAGE_SIZE) {
+        run = pt_run(va, end);
+        if (run.e != NULL && run.level > 1 &&
+            vm_split_at(align_down(va, VM_HUGE_BYTES) + PAGE_SIZE) != 0)
+            return -ENOMEM;
+    }
+    return 0;
 }
 
 static int alias_locked(struct vm_call *c)
@@ -46,16 +59,14 @@ static int alias_locked(struct vm_call *c)
         return r != NULL && r->end >= end ? -EPERM : -ENOMEM;
     if (r->flags & REGION_FIXED)
         return -EPERM;
-    for (uintptr_t va = align_down(c->va, VM_HUGE_BYTES); va < end;
-         va += VM_HUGE_BYTES) {
-        if (vm_split_at(va + PAGE_SIZE) != 0)
-            return -ENOMEM;
-    }
+    if (split_all(c->va, end) != 0)
+        return -ENOMEM;
     uintptr_t at = vm_place(c->to, c->bytes);
     // A mere reservation pays for nothing: the alias does.
-    unsigned flags = r->flags & REGION_UNCHARGED  ? REGION_UNCHARGED
-                     : r->flags & REGION_RESERVED ? 0
-                                                  : REGION_ALIAS;
+    unsigned flags =
+        REGION_VIEW | (r->flags & REGION_UNCHARGED  ? REGION_UNCHARGED
+                       : r->flags & REGION_RESERVED ? 0
+                                                    : REGION_ALIAS);
     struct region *a =
         at != 0 ? vm_new_region(at, c->bytes, c->prot, flags, "an alias")
                 : NULL;
@@ -82,7 +93,7 @@ static void alias_call(void *arg)
     c->result = alias_locked(c);
     spin_unlock(&mm_lock);
     if (c->flags)
-        arch_tlb_shootdown(0, 0);
+        mm_shootdown(0, 0);
 }
 
 int vm_alias(uintptr_t va, size_t bytes, unsigned prot, uintptr_t *alias)
@@ -99,6 +110,21 @@ int vm_alias(uintptr_t va, size_t bytes, unsigned prot, uintptr_t *alias)
 
 // ---- clone ----
 
+// Takes the right to store from an entry. Returns what is there then, 0 if it
+// has no frame of its own.
+static pte_t make_cow(pte_t *e)
+{
+    for (;;) {
+        pte_t v = pt_get(e), to = (v & ~PTE_WRITE) | PTE_COW;
+
+        if (!pt_has_frame(v) || mm_is_zero_frame(pte_paddr(v)))
+            return 0;
+        // D may be set meanwhile: then look again.
+        if ((v & PTE_COW) || pt_try_set(e, v, to))
+            return v;
+    }
+}
+
 // The frame that the ring has for a page; all its entries lose the right to
 // store. paddr 0: none has it.
 static paddr_t protect_ring(struct region *r, uintptr_t va)
@@ -107,50 +133,62 @@ static paddr_t protect_ring(struct region *r, uintptr_t va)
     struct region *p = r;
 
     do {
-        int level;
-        uintptr_t at = mm_peer_address(r, va, p);
-        pte_t *e = at != 0 ? pt_find(at, &level) : NULL;
+        pte_t *e = vm_small_entry(mm_peer_address(r, va, p));
+        pte_t v = e != NULL ? make_cow(e) : 0;
 
-        while (e != NULL && pt_has_frame(pt_get(e))) {
-            pte_t v = pt_get(e);
-
-            if (mm_is_zero_frame(pte_paddr(v)))
-                break;
+        if (v != 0)
             frame = pte_paddr(v);
-            if ((v & PTE_COW) || pt_try_set(e, v, (v & ~PTE_WRITE) | PTE_COW))
-                break;
-        }
         p = p->peer;
     } while (p != r);
     return frame;
 }
 
-static int clone_pages(struct region *r, struct region *copy, uintptr_t from)
+// n pages of the ring at va, whose entries in r are e[0..n) (NULL: r has none),
+// into one table of the copy. Returns 0 or -ENOMEM.
+static int clone_some(struct region *r, uintptr_t va, pte_t *e, size_t n,
+                      const struct region *copy, uintptr_t to)
 {
-    size_t bytes = copy->end - copy->start;
+    pte_t leaf = mm_leaf(copy, paddr(0), true), *dest = NULL;
+    int came = 0;
 
-    for (size_t o = 0; o < bytes; o += PAGE_SIZE) {
-        if (o % (VM_CHUNK * PAGE_SIZE) == 0 && o > 0)
-            vm_breathe();
-        if (vm_split_at(align_down(from + o, VM_HUGE_BYTES) + PAGE_SIZE) != 0)
-            return -ENOMEM;
-        int level;
-
-        if (r->peer == r && pt_find(from + o, &level) == NULL) {
-            o = align_down(from + o, pte_span(2)) + pte_span(2) - from -
-                PAGE_SIZE;
-            continue;
-        }
-        paddr_t p = protect_ring(r, from + o);
+    for (size_t i = 0; i < n; i++) {
+        paddr_t p = r->peer == r ? pte_paddr(make_cow(&e[i]))
+                                 : protect_ring(r, va + i * PAGE_SIZE);
 
         if (p.raw == 0)
             continue;
-        pte_t *e = pt_make(copy->start + o);
-
-        if (e == NULL)
+        if (dest == NULL)
+            dest = pt_make(to);
+        if (dest == NULL)
             return -ENOMEM;
         frame_get(p);
-        pt_set(e, mm_leaf(copy, p, true));
+        atomic_store_explicit((_Atomic pte_t *)&dest[i], leaf | p.raw,
+                              memory_order_release);
+        came++;
+    }
+    if (came > 0)
+        pt_counted(dest, came);
+    return 0;
+}
+
+static int clone_pages(struct region *r, struct region *copy, uintptr_t from)
+{
+    uintptr_t end = from + (copy->end - copy->start);
+    struct pt_run run;
+
+    if (split_all(from, end) != 0)
+        return -ENOMEM;
+    for (uintptr_t va = from; va < end; va += run.n * PAGE_SIZE) {
+        uintptr_t to = copy->start + (va - from);
+        size_t room = PT_ENTRIES - pte_index(to, 1);
+
+        run = pt_run(va, end);
+        if (run.e == NULL && r->peer == r)
+            continue;
+        run.n = run.n < room ? run.n : room;
+        if (clone_some(r, va, run.e, run.n, copy, to) != 0)
+            return -ENOMEM;
+        vm_breathe(); // the ring is frozen
     }
     return 0;
 }
@@ -166,10 +204,12 @@ static int clone_locked(struct vm_call *c)
         return -EPERM;
     uintptr_t at = vm_place(c->to, c->bytes);
     struct region *copy =
-        at != 0 ? vm_new_region(at, c->bytes, r->prot,
-                                r->flags & (REGION_UNCHARGED | REGION_SPARSE),
-                                "a snapshot")
-                : NULL;
+        at != 0
+            ? vm_new_region(at, c->bytes, r->prot,
+                            REGION_SNAPSHOT |
+                                (r->flags & (REGION_UNCHARGED | REGION_SPARSE)),
+                            "a snapshot")
+            : NULL;
 
     if (copy == NULL || !vm_charge(vm_cost(copy))) {
         if (copy != NULL)
@@ -186,7 +226,7 @@ static int clone_locked(struct vm_call *c)
     copy->prot = r->prot;
     int err = clone_pages(r, copy, c->va);
     spin_unlock(&mm_lock);
-    arch_tlb_shootdown(c->va, r->peer == r ? c->bytes / PAGE_SIZE : 0);
+    mm_shootdown(c->va, r->peer == r ? c->bytes / PAGE_SIZE : 0);
     spin_lock(&mm_lock);
     copy->flags &= ~(unsigned)REGION_FIXED;
     vm_thaw(r);

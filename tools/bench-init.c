@@ -1,10 +1,11 @@
 // /init of the Linux guest of `make bench-peers`: prints the line of hello, or
-// does what tools/bench-guest.c does, and leaves through QEMU's exit device as
-// our programs do.
+// does what tools/bench-guest.c or tools/bench-mem.c does, and leaves through
+// QEMU's exit device as our programs do. Those two are linked with it, with
+// their main functions renamed.
 //
 //   init              one line
-//   init figures      bench-guest without arguments
-//   init out KIB      bench-guest out KIB
+//   init guest ...    bench-guest ...
+//   init mem ...      bench-mem ...
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,13 +13,11 @@
 #include <sys/io.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <termios.h>
 #include <unistd.h>
 
 int guest_main(int argc, char **argv);
-
-#define main guest_main
-#include "bench-guest.c"
-#undef main
+int mem_main(int argc, char **argv);
 
 // The archive has no /dev, so the kernel could open no console for us.
 static void open_console(void)
@@ -32,11 +31,14 @@ static void open_console(void)
 int main(int argc, char **argv)
 {
     open_console();
-    if (argc > 1)
-        guest_main(argc == 3 ? 3 : 1, argv);
+    if (argc > 1 && strcmp(argv[1], "guest") == 0)
+        guest_main(argc - 1, argv + 1);
+    else if (argc > 1 && strcmp(argv[1], "mem") == 0)
+        mem_main(argc - 1, argv + 1);
     else
         puts("Hello from Linux");
     fflush(NULL);
+    tcdrain(STDOUT_FILENO); // another CPU may be busy sending it
     if (ioperm(0xf4, 1, 1) == 0)
         outb(0x10, 0xf4);
     for (;;)

@@ -263,13 +263,20 @@ static void test_remap(void)
     ok(fails(gn_remap(q, PAGE, 0, 0, NULL), EINVAL), "remap: new length 0");
     ok(fails(gn_remap(q, 0, PAGE, 0, NULL), EINVAL), "remap: old length 0");
     ok(fails(gn_remap(q, PAGE, PAGE, 1024, NULL), EINVAL), "remap: flags");
-    ok(fails(gn_remap(q, PAGE, 2 * PAGE, 0, NULL), ENOMEM),
-       "remap: growing needs to move");
+    put(q, 7);
+    ok(gn_remap(q, PAGE, 4 * PAGE, 0, NULL) == q && get(q) == 7 &&
+           get(q + 3 * PAGE) == 0,
+       "remap: grown in place");
+    ok(gn_remap(q, 4 * PAGE, PAGE, 0, NULL) == q, "remap: and shrunk again");
+    to = gn_map(q + 2 * PAGE, PAGE, RW, GN_FIXED);
+    ok(to != NULL && fails(gn_remap(q, PAGE, 2 * PAGE, 0, NULL), ENOMEM),
+       "remap: no room in place");
+    gn_unmap(to, PAGE);
     ok(fails(gn_remap(q, PAGE, SIZE_MAX, GN_MAYMOVE, NULL), ENOMEM),
        "remap: SIZE_MAX");
     ok(fails(gn_remap(q, PAGE, stats().frames_total * PAGE, GN_MAYMOVE, NULL),
              ENOMEM) &&
-           *(size_t *)q == 0,
+           get(q) == 7,
        "remap: more than there is");
     ok(fails(gn_remap(q, 2 * PAGE, PAGE, GN_MOVE, NULL), ENOMEM),
        "remap: a hole");
@@ -278,6 +285,75 @@ static void test_remap(void)
        "remap: malloc's heap");
     gn_unmap(p, PAGE);
     gn_unmap(q, PAGE);
+}
+
+// ---- devices ----
+
+static void test_device(void)
+{
+    uint64_t frames = stats().frames_free;
+    volatile uint32_t *p =
+        gn_map_device(0xfec00000, PAGE, GN_READ | GN_WRITE, "the IOAPIC");
+
+    if (p == NULL) {
+        ok(false, "device: mapped");
+        return;
+    }
+    p[0] = 1; // its version
+    ok((p[4] & 0xff) >= 0x11 && (p[4] & 0xff) < 0x30, "device: the IOAPIC");
+    ok(look((void *)p).kind == GN_KIND_DEVICE && look((void *)p).users == 0,
+       "device: its frame is nobody's");
+    volatile uint32_t *q = gn_remap((void *)p, PAGE, PAGE, GN_MOVE, NULL);
+
+    ok(q != NULL && (q[4] & 0xff) >= 0x11, "device: moved");
+    IS(gn_protect((void *)q, PAGE, GN_READ), 0, "device: protected");
+    ok((q[4] & 0xff) >= 0x11, "device: it is still there");
+    IS(gn_decommit((void *)q, PAGE), -EPERM, "device: no memory to decommit");
+    IS(gn_advise((void *)q, PAGE, GN_DISCARD), -EPERM, "device: nor discard");
+    ok(fails(gn_alias((void *)q, PAGE, GN_READ), EPERM), "device: no alias");
+    ok(fails(gn_snapshot((void *)q, PAGE), EPERM), "device: no snapshot");
+    IS(gn_unmap((void *)q, PAGE), 0, "device: unmapped");
+    ok(look((void *)q).kind == GN_KIND_NOTHING, "device: nothing is left");
+    ok(fails(gn_map_device(0x100000, PAGE, GN_READ, NULL), EPERM),
+       "device: RAM is none");
+    ok(fails(gn_map_device(0xfec00001, PAGE, GN_READ, NULL), EINVAL),
+       "device: unaligned");
+    ok(fails(gn_map_device(UINT64_C(1) << 60, PAGE, GN_READ, NULL), EINVAL),
+       "device: no such address");
+    ok(fails(gn_map_device(0xfec00000, 0, GN_READ, NULL), EINVAL),
+       "device: no length");
+    ok(fails(gn_map_device(0xfec00000, PAGE, GN_NONE, NULL), EINVAL),
+       "device: no rights");
+    ok(fails(gn_map_device(0xfec00000, PAGE, GN_EXEC, NULL), EACCES),
+       "device: not executable");
+    ok(frames - stats().frames_free <= 4, "device: no frame is lost");
+}
+
+// ---- neighbours ----
+
+static void test_unite(void)
+{
+    char *p = map(8, 0), *q;
+    size_t whole = look(p).end - look(p).start;
+
+    gn_protect(p + 3 * PAGE, PAGE, GN_READ);
+    ok(look(p).end == (uintptr_t)p + 3 * PAGE, "unite: cut");
+    gn_protect(p + 3 * PAGE, PAGE, RW);
+    ok(look(p).end - look(p).start == whole, "unite: whole again");
+    q = gn_map_named(p + 8 * PAGE, 2 * PAGE, RW, GN_FIXED, "other");
+    ok(look(p).end - look(p).start == whole, "unite: not with another name");
+    gn_unmap(q, 2 * PAGE);
+    q = gn_map(p + 8 * PAGE, 2 * PAGE, RW, GN_FIXED);
+    ok(look(q).start == (uintptr_t)p && look(p).end == (uintptr_t)q + 2 * PAGE,
+       "unite: mapped behind");
+    fill(p, 10);
+    q = gn_remap(p, 10 * PAGE, 10 * PAGE, GN_MOVE, NULL);
+    ok(q != NULL && filled(q, 10), "unite: both move as one");
+    gn_decommit(q + 4 * PAGE, PAGE);
+    ok(gn_commit(q + 4 * PAGE, PAGE, RW) == 0 &&
+           look(q).end == (uintptr_t)q + 10 * PAGE && filled(q, 4),
+       "unite: after decommit and commit");
+    gn_unmap(q, 10 * PAGE);
 }
 
 // ---- alias, snapshot ----
@@ -838,6 +914,8 @@ int main(void)
     test_protect();
     test_reserve();
     test_remap();
+    test_device();
+    test_unite();
     test_alias();
     test_snapshot();
     test_advice();

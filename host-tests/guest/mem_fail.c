@@ -18,7 +18,7 @@
 #include "mm/fcache.h"
 #include "mm/mm.h"
 
-enum { PAGE = 4096, N = 16, RW = GN_READ | GN_WRITE, RECORDED = 280 };
+enum { PAGE = 4096, N = 16, RW = GN_READ | GN_WRITE, RECORDED = 104 };
 
 #define HUGE ((size_t)2 << 20)
 

@@ -33,6 +33,30 @@ int main(int argc, char **argv)
         r[0] = 1;
         gn_decommit((void *)r, 4 * PAGE);
         return r[0];
+    } else if (strcmp(what, "decommitted") == 0) {
+        gn_decommit((void *)(p + PAGE), PAGE);
+        p[2 * PAGE] = 1;
+        p[PAGE] = 1;
+    } else if (strcmp(what, "zeros") == 0) {
+        // A page that shows the shared page of zeros, in a table that stays.
+        volatile char *z = must(gn_map(NULL, 2 * PAGE, GN_READ, GN_SPARSE));
+
+        if (z[0] != 0 || z[PAGE] != 0)
+            return 1;
+        gn_unmap((void *)z, PAGE);
+        return z[0];
+    } else if (strcmp(what, "guard") == 0) {
+        // What a ring buffer or a stack of one's own has at its end.
+        gn_unmap((void *)p, 3 * PAGE);
+        p = must(gn_map_named(NULL, 3 * PAGE, GN_NONE, 0, "a guard"));
+        gn_protect((void *)(p + PAGE), PAGE, GN_READ | GN_WRITE);
+        p[2 * PAGE - 1] = 1;
+        p[2 * PAGE] = 1;
+    } else if (strcmp(what, "device") == 0) {
+        volatile char *d =
+            must(gn_map_device(0xfec00000, PAGE, GN_READ, "the IOAPIC"));
+
+        d[0] = 1;
     } else if (strcmp(what, "alias") == 0) {
         volatile char *a = must(gn_alias((void *)p, PAGE, GN_READ));
 

@@ -123,7 +123,7 @@ static void operations_wait_for_busy_pages(void **state)
     assert_int_equal(vm_protect(a, 1200 * PAGE_SIZE, RW), 0);
     begin_busy(a + 900 * PAGE_SIZE);
     assert_int_equal(vm_move(a, 1200 * PAGE_SIZE, 1200 * PAGE_SIZE, &to), 0);
-    assert_int_equal(waited, 3);
+    assert_true(waited >= 3); // and after each table, for others' sake
     assert_int_equal(get(to + 900 * PAGE_SIZE), 2);
     begin_busy(to + 900 * PAGE_SIZE);
     assert_int_equal(vm_clone(to, 1200 * PAGE_SIZE, &a), 0);

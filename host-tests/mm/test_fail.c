@@ -21,7 +21,7 @@ enum {
     RAM = 96 * MIB,
     TABLE = 512, // pages below one table
     MOST_PAGES = 8192,
-    RECORDED = 284, // points that there were when this was written
+    RECORDED = 232, // points that there were when this was written
 };
 
 #define RW (PROT_R | PROT_W)

@@ -157,9 +157,9 @@ static void split_and_relink_keep_what_is_mapped(void **state)
     assert_true(pt_get(pt_find(va + 9 * PAGE_SIZE, &level)) & PTE_DIRTY);
     assert_int_equal(*(volatile char *)(va + 5 * PAGE_SIZE), 7);
     pt_check();
-    assert_true(pt_make_parent(to));
-    assert_true(pt_relink(va, to));
-    assert_false(pt_relink(va, to + 4 * MIB));
+    assert_true(pt_make_parent(to, 2));
+    assert_int_equal(pt_relink(va, to, 1, 2), 1);
+    assert_null(pt_run(va, va + 2 * MIB).e); // nothing is left behind
     arch_tlb_shootdown(0, 0);
     assert_int_equal(*(volatile char *)(to + 5 * PAGE_SIZE), 7);
     pt_check();
@@ -211,7 +211,7 @@ static void the_largest_page_splits_twice(void **state)
     pt_max_level = 2;
     assert_non_null(pt_find(va + 77 * PAGE_SIZE, &level));
     assert_int_equal(level, 3);
-    assert_false(pt_relink(va, va + 4 * (uintptr_t)GIB)); // no 2 MiB of its own
+
     assert_int_equal(pt_split(va + 5 * PAGE_SIZE), 0);
     pte_t *e = pt_find(va + 6 * MIB, &level);
 

@@ -177,20 +177,37 @@ static void memory_of_another_kind_is_not_shared(void **state)
     assert_int_equal(dirty_watch(client, a), -EINVAL);
     assert_false(mm_fault(a, PROT_R, 0));
     assert_int_equal(mm_last_fault(), FAULT_GUARD);
-    // Frames of a device are neither counted nor given back.
+    region_remove(&r);
+    dirty_client_free(client);
+}
+
+// Nothing touches it: it need not be there.
+static void frames_of_a_device_are_nobodys(void **state)
+{
+    uintptr_t a = 0, to = 0;
+    paddr_t device = paddr(3 * (uint64_t)GIB);
     uint64_t before = mm_free_frames() + pt_tables();
     struct mm_look l;
 
-    assert_int_equal(pt_map(a, paddr(0x3000), PAGE_SIZE, RW, 1), 0);
+    (void)state;
+    assert_int_equal(vm_map_device(&a, paddr(0x200000), PAGE_SIZE, RW, "ram"),
+                     -EPERM);
+    assert_int_equal(vm_map_device(&a, paddr(1), PAGE_SIZE, RW, "odd"),
+                     -EINVAL);
+    assert_int_equal(vm_map_device(&a, device, 3 * PAGE_SIZE, RW, "device"), 0);
     spin_lock(&mm_lock);
-    mm_look(a, &l);
+    mm_look(a + PAGE_SIZE, &l);
     spin_unlock(&mm_lock);
     assert_true(l.mapped && l.users == 0);
-    r.flags |= REGION_DEVICE;
-    vm_drop_range(a, a + PAGE_SIZE);
+    assert_int_equal(l.frame, 3 * (uint64_t)GIB / PAGE_SIZE + 1);
+    assert_true(mm_fault(a, PROT_W, 0));
+    assert_int_equal(vm_move(a, 3 * PAGE_SIZE, 3 * PAGE_SIZE, &to), 0);
+    assert_int_equal(vm_protect(to, PAGE_SIZE, PROT_R), 0);
+    assert_false(mm_fault(to, PROT_W, 0));
+    assert_int_equal(vm_decommit(to, PAGE_SIZE, false), -EPERM);
+    mm_check();
+    unmap(to, 3);
     assert_int_equal(mm_free_frames() + pt_tables(), before);
-    region_remove(&r);
-    dirty_client_free(client);
 }
 
 static void a_region_grows_up_to_the_next(void **state)
@@ -497,6 +514,7 @@ int main(void)
         cmocka_unit_test(a_place_that_is_taken_is_refused),
         cmocka_unit_test(nothing_that_is_the_runtimes_can_be_changed),
         cmocka_unit_test(memory_of_another_kind_is_not_shared),
+        cmocka_unit_test(frames_of_a_device_are_nobodys),
         cmocka_unit_test(a_region_grows_up_to_the_next),
         cmocka_unit_test(what_cannot_be_promised_is_refused),
         cmocka_unit_test(memory_without_a_promise_is_promised_to_nobody),

@@ -58,6 +58,42 @@ static void put(uintptr_t va, uint64_t v)
     *(volatile uint64_t *)va = v;
 }
 
+// Whole tables of 512 tables change hands where 1 GiB agrees.
+static void a_move_by_gibibytes_relinks_at_that_level(void **state)
+{
+    uintptr_t a = ARCH_REGION_BASE + 8 * (uintptr_t)GIB,
+              to = a + 4 * (uintptr_t)GIB;
+    size_t bytes = GIB + 4 * MIB + 3 * PAGE_SIZE, last = bytes - PAGE_SIZE;
+    uint64_t before = pages_free();
+
+    (void)state;
+    assert_int_equal(vm_map(&a, bytes, RW, VM_FIXED | VM_NORESERVE, "test"), 0);
+    put(a, 1);
+    put(a + 700 * MIB, 2);
+    put(a + GIB + 3 * MIB, 3);
+    put(a + last, 4);
+    uint64_t tables = pt_tables();
+
+    assert_int_equal(vm_move(a, bytes, bytes, &to), 0);
+    assert_in_range(pt_tables(), tables, tables + 2);
+    assert_int_equal(get(to), 1);
+    assert_int_equal(get(to + 700 * MIB), 2);
+    assert_int_equal(get(to + GIB + 3 * MIB), 3);
+    assert_int_equal(get(to + last), 4);
+    assert_int_equal(get(to + 100 * MIB), 0);
+    mm_check();
+    a = to;
+    to += GIB + 2 * MIB; // agrees by 2 MiB only, and overlaps nothing
+    assert_int_equal(vm_move(a, bytes, bytes, &to), -EEXIST);
+    to = a + 6 * (uintptr_t)GIB + 2 * MIB;
+    assert_int_equal(vm_move(a, bytes, bytes, &to), 0);
+    assert_int_equal(get(to + GIB + 3 * MIB), 3);
+    assert_int_equal(get(to + last), 4);
+    mm_check();
+    assert_int_equal(vm_unmap(to, bytes), 0);
+    assert_in_range(pages_free(), before - 4, before);
+}
+
 static void mapped_memory_is_zero_and_is_given_back(void **state)
 {
     uint64_t before = pages_free();
@@ -394,6 +430,7 @@ static void random_steps_agree_with_a_model(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_move_by_gibibytes_relinks_at_that_level),
         cmocka_unit_test(mapped_memory_is_zero_and_is_given_back),
         cmocka_unit_test(an_alias_shows_the_same_memory),
         cmocka_unit_test(a_clone_is_of_one_moment),

@@ -37,6 +37,7 @@ add mm/chaos-4cpu tap -c 4 @mem_chaos 1000 2
 add mm/tour-1cpu tour_case 1 @tour
 add mm/tour-4cpu tour_case 4 @tour
 add mm/memload memload_case @memload
+add mm/costs costs_case @bench-mem
 
 fail_case() # cpus, image
 {
@@ -87,6 +88,52 @@ mem_die past '^panic: invalid memory access \(write of' \
     'no region, 0 bytes past the end of mapped memory'
 mem_die unmapped '^panic: invalid memory access \(write of' 'no region'
 mem_die reserve '^panic: forbidden memory access \(read of' 'reserved addresses'
+mem_die decommitted '^panic: forbidden memory access \(write of' 'mapped memory'
+mem_die zeros '^panic: invalid memory access \(read of' 'no region'
+mem_die guard '^panic: forbidden memory access \(write of' 'a guard'
+mem_die device '^panic: forbidden memory access \(write of' 'the IOAPIC'
 mem_die alias '^panic: forbidden memory access \(write of' 'an alias'
 mem_die read_only '^panic: forbidden memory access \(write of' 'mapped memory'
 mem_die no_rights '^panic: forbidden memory access \(read of' 'mapped memory'
+
+# What memory may cost: instructions, the same in every run. The bounds are the
+# goals of tools/bench where there are any, else half of what Linux takes; with
+# room for the other compiler.
+costs_case() # image
+{
+    local name value bound
+    guest --icount -o seed=1 -m 1G "$1"
+    status_is 0
+    cat out >figures
+    guest --icount -o seed=1 -m 1536M "$1" move
+    status_is 0
+    cat out >>figures
+    while read -r name bound; do
+        value=$(awk -v n="$name" '$1 == n { print $2 }' figures)
+        awk -v v="$value" -v b="$bound" 'BEGIN { exit !(v > 0 && v <= b) }' ||
+            fail "$name is ${value:-missing}, at most $bound expected"
+    done <<'END'
+touch_scattered 1300
+touch_order 800
+touch_zeroed 250
+touch_zeroed_scattered 800
+cow_scattered 1300
+cow_order 1300
+clone_256m 4690000
+map_1 3000
+map_1_touched 8000
+map_64_touched 80000
+protect_1 3000
+protect_1_inside 5000
+protect_1000 100000
+move_2m_aligned 20000
+move_1g_aligned 20000
+move_unaligned_page 20
+move_grown 20000
+END
+    # What describes the frames: at most 1 % of the memory.
+    guest -m 64M "$1" ram
+    status_is 0
+    awk '$1 == "metadata_kib" { ok = $2 > 0 && $2 <= 655 } END { exit !ok }' out ||
+        fail "the frame array is no 1 % of 64 MiB"
+}

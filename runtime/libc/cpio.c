@@ -28,6 +28,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -71,9 +72,6 @@ struct entry {
     bool is_trailer;
     char path[FS_PATH_MAX]; // normalised, "" for the root
 };
-
-// An entry is large (its path), and a reader of the boot archive is alone.
-static struct entry entry_buffer;
 
 // Appends to the error line what fits of a string; control characters, which
 // a hostile name may hold, become '?'.
@@ -274,11 +272,9 @@ static int build_entry(struct archive *a, const struct entry *e)
     return 0;
 }
 
-static int for_each(struct archive *a,
+static int for_each(struct archive *a, struct entry *e,
                     int (*fn)(struct archive *a, const struct entry *e))
 {
-    struct entry *e = &entry_buffer;
-
     for (size_t at = 0;; at = e->next) {
         int r = read_entry(a, e, at);
 
@@ -292,26 +288,38 @@ static int for_each(struct archive *a,
     }
 }
 
-int cpio_mount(const void *base, size_t size, char *err, size_t errsize)
+static int mount_with(struct archive *a, struct entry *e)
 {
-    struct archive a = {
-        .base = base, .size = size, .err = err, .errsize = errsize};
-    int r;
+    int r = for_each(a, e, check_entry);
 
-    err[0] = '\0';
-    r = for_each(&a, check_entry);
     if (r)
         return r;
     r = fs_stage_begin();
     if (r) {
-        fail(&a, &entry_buffer, "no memory", NULL);
+        fail(a, e, "no memory", NULL);
         return r;
     }
-    r = for_each(&a, build_entry);
+    r = for_each(a, e, build_entry);
     if (r) {
         fs_stage_abort();
         return r;
     }
     fs_stage_commit();
-    return a.nskipped;
+    return a->nskipped;
+}
+
+int cpio_mount(const void *base, size_t size, char *err, size_t errsize)
+{
+    struct archive a = {
+        .base = base, .size = size, .err = err, .errsize = errsize};
+    struct entry *e = calloc(1, sizeof *e); // large: its path
+    int r = -ENOMEM;
+
+    err[0] = '\0';
+    if (e != NULL)
+        r = mount_with(&a, e);
+    else
+        say(&a, "no memory to read the initial files");
+    free(e);
+    return r;
 }

@@ -84,6 +84,23 @@ void *gn_map(void *hint, size_t bytes, int prot, int flags)
     return gn_map_named(hint, bytes, prot, flags, default_name);
 }
 
+void *gn_map_device(uint64_t physical, size_t bytes, int prot, const char *name)
+{
+    uintptr_t va = 0;
+    size_t n = align_up(bytes, PAGE_SIZE);
+    unsigned rights;
+    int err = check_prot(prot, &rights);
+
+    if (err == 0 && (prot & GN_EXEC))
+        err = -EACCES;
+    if (err == 0 && (rights == 0 || n == 0))
+        err = -EINVAL;
+    if (err == 0)
+        err = vm_map_device(&va, paddr(physical), n, rights,
+                            name != NULL ? name : "device registers");
+    return err == 0 ? (void *)va : fail(err);
+}
+
 int gn_unmap(void *p, size_t bytes)
 {
     int err = check(p, &bytes);
@@ -148,14 +165,19 @@ void *gn_remap(void *p, size_t bytes, size_t new_bytes, int flags, void *to)
             return fail(-EINVAL);
         return move(va, bytes, new_bytes, (uintptr_t)to);
     }
-    if ((flags & GN_MOVE) || (new_bytes > bytes && (flags & GN_MAYMOVE)))
+    if (flags & GN_MOVE)
         return move(va, bytes, new_bytes, 0);
-    if (new_bytes > bytes)
-        return fail(-ENOMEM);
-    int err =
-        new_bytes < bytes ? vm_unmap(va + new_bytes, bytes - new_bytes) : 0;
+    if (new_bytes <= bytes) {
+        int err =
+            new_bytes < bytes ? vm_unmap(va + new_bytes, bytes - new_bytes) : 0;
 
-    return err == 0 ? p : fail(err);
+        return err == 0 ? p : fail(err);
+    }
+    void *q = move(va, bytes, new_bytes, va);
+
+    if (q == NULL && errno == ENOMEM && (flags & GN_MAYMOVE))
+        q = move(va, bytes, new_bytes, 0);
+    return q;
 }
 
 // ---- sharing ----

@@ -132,14 +132,14 @@ static void find_stack(uintptr_t va, struct gn_where *w)
 
 // ---- regions ----
 
-// mm names what it makes itself; the runtime's own anonymous memory is malloc's.
+// The runtime's own anonymous memory is malloc's.
 static enum gn_kind kind_of_region(const struct mm_look *l)
 {
     if (l->flags & REGION_DEVICE)
         return GN_KIND_DEVICE;
-    if (strcmp(l->name, "an alias") == 0)
+    if (l->flags & REGION_VIEW)
         return GN_KIND_ALIAS;
-    if (strcmp(l->name, "a snapshot") == 0)
+    if (l->flags & REGION_SNAPSHOT)
         return GN_KIND_SNAPSHOT;
     return l->flags & REGION_FIXED ? GN_KIND_HEAP : GN_KIND_REGION;
 }
@@ -299,6 +299,7 @@ static void stats_call(void *arg)
         .zeroed_hits = c.from_zeroed,
         .zeroed_misses = c.cleared,
         .moves = e.moves,
+        .shootdowns = e.shootdowns,
         .scarce = mm_pressure() == MM_CRITICAL,
     };
 }

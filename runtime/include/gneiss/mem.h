@@ -73,6 +73,17 @@ void *gn_map(void *hint, size_t bytes, int prot, int flags);
 void *gn_map_named(void *hint, size_t bytes, int prot, int flags,
                    const char *name);
 
+// Maps the registers of a device, uncached, for drivers.
+//   physical  where they are, a multiple of 4 KiB
+//   bytes     length, rounded up
+//   prot      GN_READ, with GN_WRITE if need be
+//   name      for gn_where; not copied
+// All of it is there at once; no frame is promised. What can be done with it is
+// gn_protect, gn_remap and gn_unmap. Returns the address. Fails with EINVAL,
+// ENOMEM, EACCES (GN_EXEC), EPERM: there is RAM, or the image.
+void *gn_map_device(uint64_t physical, size_t bytes, int prot,
+                    const char *name);
+
 // Unmaps [p, p + bytes), bytes rounded up; parts of mappings, several mappings
 // and holes are fine. Memory that an alias shows stays; a snapshot is not
 // affected. Any access faults when it returns, on all CPUs. Returns 0, -EINVAL,
@@ -119,7 +130,7 @@ enum gn_remap_flags {
 // Returns the new address; the old one is unmapped then, unless they are the
 // same. Fails with EINVAL (also: parts of several mappings, both places overlap),
 // ENOMEM (also: no room in place, and moving is not allowed), EEXIST (something
-// lies at `to`), EPERM. Growing in place is not done today: it moves or fails.
+// lies at `to`), EPERM.
 void *gn_remap(void *p, size_t bytes, size_t new_bytes, int flags, void *to);
 
 // ---- sharing ----------------------------------------------------------------
@@ -272,11 +283,12 @@ struct gn_mem_stats {
     uint64_t committed;       // pages promised, or counted against the rest
     uint64_t commit_limit;    // pages that may be
     uint64_t faults;          // page faults, growing stacks included
-    uint64_t zero_fills;      // of these, got a cleared frame
-    uint64_t cow_faults;      // of these, stores to shared frames
+    uint64_t zero_fills;      // pages that they gave a cleared frame
+    uint64_t cow_faults;      // faults that were stores to shared frames
     uint64_t zeroed_hits;     // frames that were cleared in advance when needed
     uint64_t zeroed_misses;   // frames that had to be cleared then
     uint64_t moves;           // ranges moved by their entries
+    uint64_t shootdowns;      // times that CPUs had to forget translations
     bool scarce;              // so few are free that nothing is mapped ahead
 };
 
