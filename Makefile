@@ -255,7 +255,7 @@ $(H)/$(1:host-tests/%.c=%): $(patsubst %,$(H)/obj/%.o,$(1) host-tests/support.c 
 	$$(call say,HOST,$$@)
 	$$(Q)$$(HOSTCC) $$(san_flags) $$^ -o $$@ -lcmocka -pthread
 endef
-ifneq ($(filter host-tests host-tests-mm test,$(MAKECMDGOALS)),)
+ifneq ($(filter host-tests host-tests-% test,$(MAKECMDGOALS)),)
 $(foreach t,$(host_tests),$(eval $(call host_program,$(t))))
 host_srcs := $(sort $(host_tests) host-tests/support.c \
                $(foreach t,$(host_tests),$(call test_sources,$(t))))
@@ -303,8 +303,11 @@ bench bench-peers: %: $(newlib_stamp)
 	@tools/setup bench
 	@O=$(O) tools/bench $(if $(filter bench-peers,$@),-p) $(if $(ROUNDS),-n $(ROUNDS))
 
-.PHONY: host-tests host-tests-mm
+# For other flags than the tests' own: make H=dir san_flags=... host-tests-mm
+.PHONY: host-tests host-tests-mm host-tests-threads
 host-tests-mm: $(filter $(H)/mm/%,$(host_bins))
+	@printf '%s\n' $^
+host-tests-threads: $(filter %/test_threads,$(host_bins))
 	@printf '%s\n' $^
 host-tests: $(host_bins)
 	@printf '%s\n' $(host_bins)
