@@ -1,6 +1,6 @@
 // Allocation and free of small objects: the caches of the CPUs (mcache).
 //
-// The fast paths touch only what belongs to their CPU, in one no-preempt section:
+// The fast paths (fast.h) touch only what belongs to their CPU, in one no-preempt section:
 // a stack of free objects by class, and the bit that says "allocated". The bit
 // finds double frees and pointers into the middle of objects at once.
 //
@@ -15,6 +15,7 @@
 
 #include "runtime/heap/cache.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "runtime/heap/memory.h"
@@ -27,10 +28,7 @@ static void *no_stack[2 * CACHE_SLOTS] __attribute__((aligned(512)));
 
 static struct cache *caches[ARCH_MAX_CPUS];
 
-static inline bool at_end(void **top)
-{
-    return ((uintptr_t)top & 511) == 0;
-}
+uint8_t cache_manual_index[HEAP_FAST_MAX / 16 + 1];
 
 // ---- making a cache ----
 
@@ -367,13 +365,25 @@ static void *alloc(size_t n, enum heap_kind kind)
     return a.p;
 }
 
-__attribute__((noinline)) static void *malloc_slow(size_t n)
+void *cache_malloc_slow(size_t n)
 {
     // 16 bytes at least, and a multiple of it: so is the alignment.
-    return alloc(n > 16 ? align_up(n, 16) : 16, HEAP_MANUAL);
+    void *p = n <= ARCH_HEAP_SIZE / 2
+                  ? alloc(n > 16 ? align_up(n, 16) : 16, HEAP_MANUAL)
+                  : NULL;
+
+    if (p == NULL)
+        errno = ENOMEM;
+    return p;
 }
 
-__attribute__((noinline)) static void *pending(void *p)
+void *cache_malloc_empty(size_t n)
+{
+    preempt_enable();
+    return cache_malloc_slow(n);
+}
+
+void *cache_pending(void *p)
 {
     preempt_pending_slow();
     return p;
@@ -476,7 +486,7 @@ static void free_in_span(struct span *s, struct free_call *f)
         put_back(c, f->p);
         return;
     }
-    if (at_end(c->top[index]))
+    if (cache_is_full(c->top[index]))
         empty_half(c, index);
     *c->top[index]++ = f->p;
 }
@@ -506,7 +516,7 @@ static void free_call(void *arg)
     }
 }
 
-__attribute__((noinline)) static void free_slow(void *p)
+void cache_free_slow(void *p)
 {
     struct free_call f = {.p = p};
 
@@ -517,58 +527,10 @@ __attribute__((noinline)) static void free_slow(void *p)
         heap_report_bad(p, "free", f.wrong);
 }
 
-// ---- the fast paths ----
-
-// Class by multiple of 16, as an index into `top` of manual objects.
-static uint8_t manual_index[HEAP_FAST_MAX / 16 + 1];
-
-void *heap_malloc(size_t n)
+void cache_free_full(void *p)
 {
-    if (unlikely(n > HEAP_FAST_MAX))
-        return malloc_slow(n);
-    preempt_disable();
-    struct cache *c = arch_local();
-    unsigned i = manual_index[(n + 15) / 16];
-    void *p = c->top[i][-1];
-
-    if (unlikely(p == NULL)) {
-        preempt_enable();
-        return malloc_slow(n);
-    }
-    c->top[i]--;
-    c->mallocs[i]++;
-    arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)p / 16);
-    if (unlikely(preempt_enable_pending()))
-        return pending(p);
-    return p;
-}
-
-void heap_free(void *p)
-{
-    // An unaligned address becomes a granule beyond any.
-    uintptr_t off = (uintptr_t)p - ARCH_HEAP_BASE;
-    uint64_t g = off >> 4 | off << 60;
-
-    if (unlikely(g >=
-                 atomic_load_explicit(&pages_granules, memory_order_relaxed))) {
-        free_slow(p);
-        return;
-    }
-    preempt_disable();
-    struct cache *c = arch_local();
-    unsigned i = c->classes[g / (HEAP_PAGE / 16)];
-    void **top = c->top[i];
-
-    if (unlikely(at_end(top)) ||
-        unlikely(!arch_bit_clear((uint64_t *)ARCH_HEAPMETA_BASE, g))) {
-        preempt_enable();
-        free_slow(p);
-        return;
-    }
-    *top = p;
-    c->top[i] = top + 1;
-    if (unlikely(preempt_enable_pending()))
-        pending(NULL);
+    preempt_enable();
+    cache_free_slow(p);
 }
 
 // ---- for heap.c ----
@@ -582,11 +544,11 @@ void cache_init(void)
 {
     unsigned c = 1;
 
-    for (unsigned i = 0; i < ARRAY_LEN(manual_index); i++) {
+    for (unsigned i = 0; i < ARRAY_LEN(cache_manual_index); i++) {
         while (heap_classes[c].size < i * 16 || heap_classes[c].size < 16 ||
                heap_classes[c].size % 16 != 0)
             c++;
-        manual_index[i] = (uint8_t)cache_index(c, HEAP_MANUAL);
+        cache_manual_index[i] = (uint8_t)cache_index(c, HEAP_MANUAL);
     }
     ASSERT(c == CACHE_CLASSES - 1 && heap_classes[c].size == HEAP_FAST_MAX);
 }

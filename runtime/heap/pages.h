@@ -57,6 +57,11 @@ extern uint64_t pages_keep;
 // Granules of 16 bytes up to the end of the heap. [heap_lock] Read anywhere.
 extern _Atomic uint64_t pages_granules;
 
+static inline uint64_t pages_granules_now(void)
+{
+    return *(volatile uint64_t *)&pages_granules;
+}
+
 static inline uintptr_t pages_end(void)
 {
     return ARCH_HEAP_BASE +
