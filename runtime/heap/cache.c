@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "runtime/heap/debug.h"
 #include "runtime/heap/memory.h"
 #include "runtime/heap/report.h"
 
@@ -100,7 +101,8 @@ static void unlist(struct cache *c, struct span *s)
 
 static void set_classes(struct cache *c, const struct span *s, bool mine)
 {
-    unsigned i = mine && heap_classes[s->class].size <= HEAP_FAST_MAX &&
+    unsigned i = mine && !heap_debug_slow_free &&
+                         heap_classes[s->class].size <= HEAP_FAST_MAX &&
                          heap_classes[s->class].size % 16 == 0
                      ? cache_index(s->class, s->kind)
                      : 0;
@@ -301,18 +303,34 @@ static void *take_slot(struct cache *c, unsigned class, enum heap_kind kind)
 
     if (s == NULL)
         return NULL;
-    uint64_t *bits = span_free_bits(s);
-    unsigned w = 0;
+    uint64_t *bits = span_free_bits(s), rest;
+    unsigned w = 0, skip = heap_debug_pick(s->nfree), here;
 
-    while (bits[w] == 0)
-        w++;
-    unsigned slot = w * 64 + (unsigned)__builtin_ctzll(bits[w]);
+    for (; (here = (unsigned)__builtin_popcountll(bits[w])) <= skip; w++)
+        skip -= here;
+    for (rest = bits[w]; skip > 0; skip--)
+        rest &= rest - 1;
+    unsigned bit = (unsigned)__builtin_ctzll(rest);
 
-    bits[w] &= bits[w] - 1;
+    bits[w] &= ~(UINT64_C(1) << bit);
     if (--s->nfree == 0)
         unlist(c, s);
-    c->slow_mallocs[class - CACHE_CLASSES]++;
-    return (void *)span_object(s, slot);
+    if (class < CACHE_CLASSES)
+        c->mallocs[cache_index(class, kind)]++;
+    else
+        c->slow_mallocs[class - CACHE_CLASSES]++;
+    return (void *)span_object(s, w * 64 + bit);
+}
+
+// One object from a stack of this CPU.
+static void *take_cached(struct cache *c, unsigned class, enum heap_kind kind)
+{
+    unsigned i = cache_index(class, kind);
+
+    if (c->top[i][-1] == NULL && !fill(c, class, kind))
+        return NULL;
+    c->mallocs[i]++;
+    return *--c->top[i];
 }
 
 static void alloc_small(void *arg)
@@ -321,16 +339,9 @@ static void alloc_small(void *arg)
     struct cache *c = arch_local();
     unsigned class = heap_class_of(a->n);
 
-    if (heap_classes[class].size <= HEAP_FAST_MAX) {
-        void ***top = &c->top[cache_index(class, a->kind)];
-
-        if ((*top)[-1] == NULL && !fill(c, class, a->kind))
-            return;
-        a->p = *--*top;
-        c->mallocs[cache_index(class, a->kind)]++;
-    } else {
-        a->p = take_slot(c, class, a->kind);
-    }
+    a->p = class < CACHE_CLASSES && !heap_debug_on
+               ? take_cached(c, class, a->kind)
+               : take_slot(c, class, a->kind);
     // Release: whoever sees the bit sees an object in its initial state (R16).
     if (a->p != NULL)
         arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)a->p / 16);
@@ -351,17 +362,25 @@ static void alloc_large(void *arg)
     arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)a->p / 16);
 }
 
-static void *alloc(size_t n, enum heap_kind kind)
+static void *alloc(size_t n, enum heap_kind kind, size_t align)
 {
     struct alloc_call a = {.n = n, .kind = kind};
+    unsigned class = n <= HEAP_SMALL_MAX ? heap_class_of(n) : HEAP_CLASSES - 1;
 
-    if (n > ARCH_HEAP_SIZE / 2)
+    if (n > ARCH_HEAP_SIZE / 2 || (heap_debug_on && heap_debug_refuse()))
         return NULL;
+    if (heap_debug_efence() || heap_debug_sample(batch_of(class))) {
+        a.p = heap_debug_guarded(n, align);
+        if (a.p != NULL || heap_debug_efence())
+            return a.p;
+    }
     arch_on_system_stack(n <= HEAP_SMALL_MAX ? alloc_small : alloc_large, &a);
     // The last resort: what caches and idle pages hold, here and elsewhere.
     if (a.p == NULL && heap_memory_reclaim((n + PAGE_SIZE - 1) / PAGE_SIZE))
         arch_on_system_stack(n <= HEAP_SMALL_MAX ? alloc_small : alloc_large,
                              &a);
+    if (heap_debug_on && a.p != NULL)
+        heap_debug_allocated(a.p, n, heap_usable(a.p));
     return a.p;
 }
 
@@ -369,7 +388,7 @@ void *cache_malloc_slow(size_t n)
 {
     // 16 bytes at least, and a multiple of it: so is the alignment.
     void *p = n <= ARCH_HEAP_SIZE / 2
-                  ? alloc(n > 16 ? align_up(n, 16) : 16, HEAP_MANUAL)
+                  ? alloc(n > 16 ? align_up(n, 16) : 16, HEAP_MANUAL, 16)
                   : NULL;
 
     if (p == NULL)
@@ -519,9 +538,16 @@ static void free_call(void *arg)
 void cache_free_slow(void *p)
 {
     struct free_call f = {.p = p};
+    size_t n;
 
     if (p == NULL)
         return;
+    if (heap_debug_is_guarded(p, &n, "free")) {
+        heap_debug_free_guarded(p);
+        return;
+    }
+    if (heap_debug_on)
+        heap_debug_freed(p, heap_usable(p));
     arch_on_system_stack(free_call, &f);
     if (f.wrong != NULL)
         heap_report_bad(p, "free", f.wrong);
@@ -535,9 +561,9 @@ void cache_free_full(void *p)
 
 // ---- for heap.c ----
 
-void *cache_alloc(size_t n, enum heap_kind kind)
+void *cache_alloc(size_t n, enum heap_kind kind, size_t align)
 {
-    return alloc(n, kind);
+    return alloc(n, kind, align);
 }
 
 void cache_init(void)

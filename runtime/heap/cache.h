@@ -51,6 +51,6 @@ void cache_free_slow(void *p);
 void cache_free_full(void *p);
 
 void cache_init(void);
-void *cache_alloc(size_t n, enum heap_kind kind);
+void *cache_alloc(size_t n, enum heap_kind kind, size_t align);
 void cache_flush(void);
 void cache_stats(struct heap_stats *s);

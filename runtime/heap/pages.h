@@ -35,6 +35,9 @@ static inline uintptr_t heap_page_address(uint64_t page)
 // heap_lock held, system stack.
 MUST_USE uint64_t pages_alloc(uint64_t n, bool *zero);
 
+// Takes exactly these pages, if all are free (the heap grows for it). As above.
+MUST_USE bool pages_take(uint64_t page, uint64_t n, bool *zero);
+
 // Gives pages back; they stay promised, with what is in them.
 void pages_free(uint64_t page, uint64_t n);
 
