@@ -17,6 +17,7 @@ struct vm_call {
     size_t bytes, new_bytes;
     unsigned prot, flags;
     const char *name;
+    uint64_t give_back; // promised pages, when their frames are free
     long result;
 };
 
@@ -30,6 +31,12 @@ uint64_t vm_cost(const struct region *r);
 MUST_USE bool vm_charge(uint64_t npages);
 void vm_charge_anyway(uint64_t npages); // what cannot be refused
 void vm_uncharge(uint64_t npages);
+
+// The same in two steps, for what is still mapped: the regions cost less from now
+// on, but nobody else gets the promise before vm_given_back(), when the frames
+// are free. Else a store of theirs could find none (R14).
+void vm_uncharge_later(struct vm_call *c, uint64_t npages);
+void vm_given_back(struct vm_call *c); // mm_lock not held
 
 // ---- one operation at a time ----
 

@@ -82,6 +82,18 @@ void vm_uncharge(uint64_t npages)
     charged -= npages;
 }
 
+void vm_uncharge_later(struct vm_call *c, uint64_t npages)
+{
+    charged -= npages;
+    c->give_back += npages;
+}
+
+void vm_given_back(struct vm_call *c)
+{
+    mm_uncharge(c->give_back);
+    c->give_back = 0;
+}
+
 // ---- helpers, mm_lock held ----
 
 void vm_breathe(void)
