@@ -30,6 +30,10 @@ done
 for mem in 3M 8M 64M 8G; do
     add "mm/storm-$mem" tap -c 2 -m $mem @storm quick
 done
+for mem in 8M 64M 256M; do
+    add "mm/scatter-$mem" tap -c 2 -m $mem @mem_scatter
+done
+add mm/scatter-q35-qemu64 tap -M q35 --cpu qemu64 -m 64M @mem_scatter
 for mem in 8M 64M; do
     add "mm/api-$mem" tap -c 2 -m $mem @mem_api
 done
