@@ -2,11 +2,14 @@
 
 for cpus in 1 2 4; do
     add "mm/api-${cpus}cpu" tap -c "$cpus" @mem_api
+    add "mm/mman-${cpus}cpu" tap -c "$cpus" @mem_mman
     add "mm/storm-${cpus}cpu" tap -c "$cpus" @storm quick
     add "mm/race-${cpus}cpu" tap -c "$cpus" @mem_race
 done
 add mm/api-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_api
+add mm/mman-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_mman
 add mm/api-8G tap -c 2 -m 8G @mem_api
+add mm/mman-8G tap -c 2 -m 8G @mem_mman
 add mm/storm-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @storm quick
 for cpus in 1 2; do
     add "mm/fail-${cpus}cpu" fail_case "$cpus" @mem_fail
@@ -36,6 +39,7 @@ done
 add mm/scatter-q35-qemu64 tap -M q35 --cpu qemu64 -m 64M @mem_scatter
 for mem in 8M 64M; do
     add "mm/api-$mem" tap -c 2 -m $mem @mem_api
+    add "mm/mman-$mem" tap -c 2 -m $mem @mem_mman
 done
 add mm/fail-boot fail_boot_case @hello
 add mm/chaos-2cpu tap -c 2 @mem_chaos 2000 1
