@@ -44,7 +44,7 @@ void vm_run(void (*fn)(void *), void *arg);
 
 // The same for calls that promise memory: if vm_charge finds too little, the
 // reclaimers are asked, with no lock held, and fn has a second try. fn must have
-// changed nothing when it fails, but *c.
+// changed nothing when it fails but c->to and c->flags.
 void vm_run_charging(void (*fn)(void *), struct vm_call *c);
 
 // ---- ranges ----

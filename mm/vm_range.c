@@ -50,13 +50,15 @@ void vm_run(void (*fn)(void *), void *arg)
 
 void vm_run_charging(void (*fn)(void *), struct vm_call *c)
 {
-    const struct vm_call asked = *c;
+    const uintptr_t to = c->to; // all that a call which failed may change
+    const unsigned flags = c->flags;
     struct op op = {fn, c, 0};
 
     arch_on_system_stack(run_op, &op);
     if (op.missing == 0 || mm_reclaim(op.missing) == 0)
         return;
-    *c = asked;
+    c->to = to;
+    c->flags = flags;
     arch_on_system_stack(run_op, &op);
 }
 
