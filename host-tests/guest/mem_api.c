@@ -517,7 +517,10 @@ static void test_where(void)
     is_kind((void *)ARCH_DIRECT_BASE, GN_KIND_DIRECT);
     is_kind((void *)ARCH_META_BASE, GN_KIND_RUNTIME);
     is_kind((void *)ARCH_SLOTS_BASE, GN_KIND_RUNTIME);
+    is_kind((void *)ARCH_HEAPMETA_BASE, GN_KIND_RUNTIME);
     is_kind((void *)ARCH_MMIO_BASE, GN_KIND_DEVICE);
+    ok(look((void *)ARCH_SLOTS_BASE).end == ARCH_HEAPMETA_BASE,
+       "where: the heap's tables have a range of their own");
     w = look((char *)(uintptr_t)test_where + 1);
     ok(w.symbol != NULL && strcmp(w.symbol, "test_where") == 0 &&
            w.symbol_offset == 1,
