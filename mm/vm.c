@@ -57,7 +57,7 @@ int vm_map(uintptr_t *va, size_t bytes, unsigned prot, unsigned flags,
 
     if (vm_check_range(*va, bytes) != 0)
         return -EINVAL;
-    vm_run(map_call, &c);
+    vm_run_charging(map_call, &c);
     if (c.result == 0)
         *va = c.va;
     return (int)c.result;
@@ -203,7 +203,7 @@ int vm_protect(uintptr_t va, size_t bytes, unsigned prot)
 
     if (vm_check_range(va, bytes) != 0)
         return -EINVAL;
-    vm_run(protect_call, &c);
+    vm_run_charging(protect_call, &c);
     return (int)c.result;
 }
 

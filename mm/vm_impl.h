@@ -49,6 +49,11 @@ void vm_given_back(struct vm_call *c); // mm_lock not held
 // another. Context: any but interrupt, mm_lock not held.
 void vm_run(void (*fn)(void *), void *arg);
 
+// The same for calls that promise memory: if vm_charge finds too little, the
+// reclaimers are asked, with no lock held, and fn has a second try. fn must have
+// changed nothing when it fails but c->to and c->flags.
+void vm_run_charging(void (*fn)(void *), struct vm_call *c);
+
 // ---- ranges ----
 
 // 0, or -EINVAL: empty, not of whole pages, or not within the area of regions

@@ -265,7 +265,7 @@ int vm_move(uintptr_t va, size_t bytes, size_t new_bytes, uintptr_t *to)
     if (vm_check_range(va, bytes) != 0 ||
         vm_check_range(*to != va ? *to : 0, new_bytes) != 0)
         return -EINVAL;
-    vm_run(move_call, &c);
+    vm_run_charging(move_call, &c);
     if (c.result == 0)
         *to = c.to;
     return (int)c.result;

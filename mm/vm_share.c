@@ -102,7 +102,7 @@ int vm_alias(uintptr_t va, size_t bytes, unsigned prot, uintptr_t *alias)
 
     if (vm_check_range(va, bytes) != 0)
         return -EINVAL;
-    vm_run(alias_call, &c);
+    vm_run_charging(alias_call, &c);
     if (c.result == 0)
         *alias = c.to;
     return (int)c.result;
@@ -257,7 +257,7 @@ int vm_clone(uintptr_t va, size_t bytes, uintptr_t *clone)
 
     if (vm_check_range(va, bytes) != 0)
         return -EINVAL;
-    vm_run(clone_call, &c);
+    vm_run_charging(clone_call, &c);
     if (c.result == 0)
         *clone = c.to;
     return (int)c.result;
