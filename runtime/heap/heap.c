@@ -219,20 +219,21 @@ void *heap_realloc(void *p, size_t n)
 
 static void scavenge_call(void *arg)
 {
-    uint64_t *n = arg;
-
+    (void)arg;
     spin_lock(&heap_lock);
-    *n = pages_scavenge(*n);
+    pages_scavenge(UINT64_MAX);
     spin_unlock(&heap_lock);
 }
 
 uint64_t heap_trim(void)
 {
-    uint64_t n = UINT64_MAX;
+    uint64_t before = pages_stats.promised;
 
     cache_flush();
-    arch_on_system_stack(scavenge_call, &n);
-    return n * HEAP_PAGE_FRAMES;
+    arch_on_system_stack(scavenge_call, NULL);
+    uint64_t after = pages_stats.promised; // others may have taken meanwhile
+
+    return after < before ? (before - after) * HEAP_PAGE_FRAMES : 0;
 }
 
 // ---- figures, checks ----
