@@ -7,7 +7,10 @@
 // what is wrong and leaves with 1.
 #pragma once
 
+#define _GNU_SOURCE
+
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -122,19 +125,53 @@ static inline unsigned threads_of(int argc, char **argv)
     return (unsigned)n;
 }
 
-// Runs fn(i) for i of 0..n-1, each in a thread of its own if there are several,
-// and waits for all.
+// Keeps the calling thread, and those it makes, on the i-th CPU, if there are so
+// many: else two threads that both wait for the same CPU look like one.
+static inline void stay_on_cpu(unsigned i)
+{
+    cpu_set_t all, one;
+
+    if (sched_getaffinity(0, sizeof all, &all) != 0)
+        return;
+    CPU_ZERO(&one);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &all) && i-- == 0) {
+            CPU_SET(cpu, &one);
+            sched_setaffinity(0, sizeof one, &one);
+            return;
+        }
+    }
+}
+
+struct start {
+    void *(*fn)(void *);
+    uintptr_t i;
+};
+
+static inline void *start_thread(void *arg)
+{
+    const struct start *s = arg;
+
+    stay_on_cpu((unsigned)s->i);
+    return s->fn((void *)s->i);
+}
+
+// Runs fn(i) for i of 0..n-1, each in a thread and on a CPU of its own if there
+// are several, and waits for all.
 static inline void run_threads(unsigned n, void *(*fn)(void *))
 {
     pthread_t t[MAX_THREADS];
+    struct start s[MAX_THREADS];
 
     if (n == 1) {
         fn(0);
         return;
     }
-    for (uintptr_t i = 0; i < n; i++)
-        if (pthread_create(&t[i], NULL, fn, (void *)i) != 0)
+    for (unsigned i = 0; i < n; i++) {
+        s[i] = (struct start){fn, i};
+        if (pthread_create(&t[i], NULL, start_thread, &s[i]) != 0)
             fail("no thread");
+    }
     for (unsigned i = 0; i < n; i++)
         pthread_join(t[i], NULL);
 }

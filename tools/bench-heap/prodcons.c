@@ -6,7 +6,7 @@
 enum {
     BATCH = 256,
     QUEUE = 16, // batches
-    BATCHES = 200 * 1000,
+    BATCHES = 100 * 1000,
     SMALLEST = 32,
     LARGEST = 512,
     SEED = 90210,
