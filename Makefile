@@ -63,7 +63,8 @@ image    := $(out)/$(app).elf
 # Everything reachable from an interrupt or a fault: general registers only (R2)
 nofpu_srcs := $(wildcard boot/*.c boot/*.S arch/*.c arch/x86_64/*.c \
                 arch/x86_64/*.S arch/drivers/*.c mm/*.c runtime/sched/*.c \
-                runtime/stack/*.c runtime/debug/*.c runtime/mem/*.c)
+                runtime/stack/*.c runtime/debug/*.c runtime/mem/*.c \
+                runtime/heap/*.c)
 libc_srcs  := $(wildcard runtime/libc/*.c)
 kernel_objs := $(patsubst %,$(O)/obj/%.o,$(nofpu_srcs) $(libc_srcs))
 app_objs    = $(patsubst %,$(out)/obj/%.o,$(subst ../,__/,$(APP_SRCS:/%=_root/%)))
@@ -84,6 +85,15 @@ guest     = -std=gnu17 $(OPT) -g -fno-common $(code) -nostdinc \
             -D__gneiss__=1 -MD -MP
 kernel    = $(guest) -ffreestanding -I. -Iarch/x86_64 $(warnings)
 nofpu    := -mgeneral-regs-only
+# What runs once, or reports: small rather than fast. Only memory says how large
+# the image may be (tools/imgsize), and most of it is this.
+cold_srcs := $(wildcard boot/*.c arch/*.c runtime/debug/*.c runtime/libc/*.c) \
+             $(patsubst %,arch/x86_64/%.c,acpi apic clock console cpu machine) \
+             $(patsubst %,mm/%.c,commit describe init look vm_device) \
+             $(patsubst %,runtime/heap/%.c,heap memory pages report span) \
+             runtime/mem/mem.c runtime/mem/where.c runtime/sched/input.c
+size      = $(if $(CLANG),,-fno-align-functions -fno-align-jumps -fno-align-loops) \
+            $(if $(filter $(cold_srcs),$<),-Os)
 libgcc   := $(shell gcc -print-libgcc-file-name)
 
 # ---- goals ------------------------------------------------------------------
@@ -110,12 +120,12 @@ $(newlib_stamp): FORCE
 $(O)/obj/runtime/libc/%.c.o: runtime/libc/%.c $(flags_file) $(newlib_stamp)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(kernel) $(libc_defs) -c $< -o $@
+	$(Q)$(CC) $(kernel) $(size) $(libc_defs) -c $< -o $@
 
 $(O)/obj/%.c.o: %.c $(flags_file) $(newlib_stamp)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(kernel) $(nofpu) -c $< -o $@
+	$(Q)$(CC) $(kernel) $(size) $(nofpu) -c $< -o $@
 
 $(O)/obj/%.S.o: %.S $(flags_file)
 	@mkdir -p $(@D)
@@ -245,7 +255,7 @@ $(H)/$(1:host-tests/%.c=%): $(patsubst %,$(H)/obj/%.o,$(1) host-tests/support.c 
 	$$(call say,HOST,$$@)
 	$$(Q)$$(HOSTCC) $$(san_flags) $$^ -o $$@ -lcmocka -pthread
 endef
-ifneq ($(filter host-tests host-tests-mm test,$(MAKECMDGOALS)),)
+ifneq ($(filter host-tests host-tests-% test,$(MAKECMDGOALS)),)
 $(foreach t,$(host_tests),$(eval $(call host_program,$(t))))
 host_srcs := $(sort $(host_tests) host-tests/support.c \
                $(foreach t,$(host_tests),$(call test_sources,$(t))))
@@ -293,8 +303,11 @@ bench bench-peers: %: $(newlib_stamp)
 	@tools/setup bench
 	@O=$(O) tools/bench $(if $(filter bench-peers,$@),-p) $(if $(ROUNDS),-n $(ROUNDS))
 
-.PHONY: host-tests host-tests-mm
+# For other flags than the tests' own: make H=dir san_flags=... host-tests-mm
+.PHONY: host-tests host-tests-mm host-tests-threads
 host-tests-mm: $(filter $(H)/mm/%,$(host_bins))
+	@printf '%s\n' $^
+host-tests-threads: $(filter %/test_threads,$(host_bins))
 	@printf '%s\n' $^
 host-tests: $(host_bins)
 	@printf '%s\n' $(host_bins)

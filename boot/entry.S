@@ -47,16 +47,19 @@ pvh_entry:
     shrl $2, %ecx
     rep stosl
     movl $boot_vars_start - IMAGE_BASE, %edi
-    movl $boot_pml4 - IMAGE_BASE + 4096 * 4 + 3, %ecx
+    movl $boot_pml4 - IMAGE_BASE + 4096 * 3 + 3, %ecx
     subl %edi, %ecx
     shrl $2, %ecx
     rep stosl
 
-    movl $boot_pdpt_low - IMAGE_BASE + PTE_P_W, boot_pml4 - IMAGE_BASE
-    movl $boot_pdpt_low - IMAGE_BASE + PTE_P_W, boot_pml4 + 256 * 8 - IMAGE_BASE
-    movl $boot_pdpt_high - IMAGE_BASE + PTE_P_W, boot_pml4 + 511 * 8 - IMAGE_BASE
-    movl $boot_pd - IMAGE_BASE + PTE_P_W, boot_pdpt_low - IMAGE_BASE
-    movl $boot_pd - IMAGE_BASE + PTE_P_W, boot_pdpt_high + 510 * 8 - IMAGE_BASE
+    // One table for all three: entry 0 is the first GiB of the identity and the
+    // direct map, entry 510 that of the image.
+    movl $boot_pdpt - IMAGE_BASE + PTE_P_W, %eax
+    movl %eax, boot_pml4 - IMAGE_BASE
+    movl %eax, boot_pml4 + 256 * 8 - IMAGE_BASE
+    movl %eax, boot_pml4 + 511 * 8 - IMAGE_BASE
+    movl $boot_pd - IMAGE_BASE + PTE_P_W, boot_pdpt - IMAGE_BASE
+    movl $boot_pd - IMAGE_BASE + PTE_P_W, boot_pdpt + 510 * 8 - IMAGE_BASE
     movl $boot_pd - IMAGE_BASE, %edi
     movl $PTE_P_W_PS, %eax
 1:  movl %eax, (%edi)
@@ -116,8 +119,7 @@ boot_gdt_ptr:
     .balign 4096
     .globl boot_pml4
 boot_pml4:      .skip 4096
-boot_pdpt_low:  .skip 4096
-boot_pdpt_high: .skip 4096
+boot_pdpt:      .skip 4096
 boot_pd:        .skip 4096
     .skip BOOT_STACK
 boot_stack_top:

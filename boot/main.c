@@ -17,6 +17,7 @@
 #include "boot/pvh.h"
 #include "mm/mm.h"
 #include "runtime/debug/debug.h"
+#include "runtime/heap/heap.h"
 #include "runtime/libc/libc.h"
 #include "runtime/sched/sched.h"
 #include "runtime/sched/input.h"
@@ -212,6 +213,12 @@ static void print_banner(void)
 // The most that a program needs to get to main(): a stack, stdio.
 enum { PROGRAM_PAGES = 64 };
 
+static NORETURN void cpu_start(void)
+{
+    heap_cpu_init();
+    sched_run();
+}
+
 static void start_cpus(void)
 {
     unsigned limit = (unsigned)(trampoline.raw != 0 ? max_cpus : 1);
@@ -228,7 +235,7 @@ static void start_cpus(void)
             (unsigned long)(need * PAGE_SIZE / KIB));
         boot_fail(why);
     }
-    smp_start(limit, trampoline, sched_run);
+    smp_start(limit, trampoline, cpu_start);
 }
 
 static void second_stage(void)
@@ -239,6 +246,7 @@ static void second_stage(void)
     sched_init(&tls);
     stack_init();
     input_init();
+    heap_init();
     start_cpus();
     pt_drop_top(0); // the identity map of the trampoline: nil faults from here
     mm_free_image((uintptr_t)boot_start, (size_t)(boot_end - boot_start));
@@ -251,7 +259,7 @@ static void second_stage(void)
     if (g == NULL)
         boot_fail("no memory for the first goroutine: run with more MEM");
     g_ready(g);
-    sched_run();
+    cpu_start();
 }
 
 NORETURN void boot_main(uint32_t start_info);

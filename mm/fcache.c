@@ -13,7 +13,8 @@
 // that it neither starves others nor makes counts depend on idle time.
 //
 // Locks: each cache's lock protects its frames, outside frame_lock; reserves and
-// counters belong to their CPU [o]; zeroed_lock protects the zeroed list.
+// counters belong to their CPU [o]; zeroed_lock protects the zeroed list. Counts
+// are read by anybody, relaxed, for statistics.
 
 #include "mm/fcache.h"
 
@@ -35,15 +36,15 @@ enum {
 
 struct frame_cache {
     struct spinlock lock;
-    unsigned n;                    // [lock]
-    unsigned nreserve;             // [o]
-    paddr_t frames[CACHE_MAX];     // [lock]
-    paddr_t reserve[RESERVE];      // [o]
-    uint64_t from_zeroed, cleared; // [o]
+    _Atomic unsigned n;                    // [lock]
+    _Atomic unsigned nreserve;             // [o]
+    paddr_t frames[CACHE_MAX];             // [lock]
+    paddr_t reserve[RESERVE];              // [o]
+    _Atomic uint64_t from_zeroed, cleared; // [o]
 } __attribute__((aligned(64)));
 
 static struct frame_cache boot_cache;
-static struct frame_cache *caches[ARCH_MAX_CPUS] = {&boot_cache};
+static struct frame_cache *_Atomic caches[ARCH_MAX_CPUS] = {&boot_cache};
 
 static struct spinlock zeroed_lock;
 static uint32_t zeroed_list;     // [zeroed_lock] first pfn, by next
@@ -55,7 +56,7 @@ OPTION_UINT(opt_zeroed, "mm.zeroed", frame_zeroed_max, 0, UINT32_MAX,
 
 static struct frame_cache *mine(void)
 {
-    struct frame_cache **c = &caches[arch_cpu_id()];
+    struct frame_cache *_Atomic *c = &caches[arch_cpu_id()];
 
     if (unlikely(*c == NULL)) {
         paddr_t p = frame_alloc(0, FRAME_ZERO);
@@ -65,6 +66,23 @@ static struct frame_cache *mine(void)
         *c = arch_direct(p);
     }
     return *c;
+}
+
+// Counts have one writer at a time: no locked instruction is needed.
+static void set_n(struct frame_cache *c, unsigned n)
+{
+    atomic_store_explicit(&c->n, n, memory_order_relaxed);
+}
+
+static void count(_Atomic uint64_t *counter, unsigned n)
+{
+    atomic_store_explicit(counter, *counter + n, memory_order_relaxed);
+}
+
+static paddr_t pop(struct frame_cache *c)
+{
+    set_n(c, c->n - 1);
+    return c->frames[c->n];
 }
 
 // How many frames a CPU may hold back from the others.
@@ -88,10 +106,10 @@ static unsigned take_cached(struct frame_cache *c, paddr_t *out, unsigned n)
 
         want = want > BATCH ? BATCH : want > 0 ? want : 1;
         if (c->n == 0 || want >= n)
-            c->n += frame_take_batch(c->frames + c->n, want);
+            set_n(c, c->n + frame_take_batch(c->frames + c->n, want));
     }
     while (got < n && c->n > 0)
-        out[got++] = c->frames[--c->n];
+        out[got++] = pop(c);
     spin_unlock(&c->lock);
     return got;
 }
@@ -108,7 +126,7 @@ static unsigned take_from_others(paddr_t *out)
             continue;
         spin_lock(&c->lock);
         if (c->n > 0) {
-            *out = c->frames[--c->n];
+            *out = pop(c);
             got = 1;
         }
         spin_unlock(&c->lock);
@@ -154,8 +172,8 @@ static unsigned take(paddr_t *out, unsigned n, enum frame_flags flags)
     if (got == 0) // the last ones are there
         got = clean = take_zeroed(out, n);
     if (c != NULL && flags == FRAME_ZERO) {
-        c->from_zeroed += clean;
-        c->cleared += got - clean;
+        count(&c->from_zeroed, clean);
+        count(&c->cleared, got - clean);
     }
     for (unsigned i = 0; i < got; i++) {
         if (flags == FRAME_ZERO && i >= clean)
@@ -215,10 +233,10 @@ void frame_cache_give(const paddr_t *p, unsigned n)
         // The oldest go; what was used last is warm.
         frame_give_batch(c->frames, k);
         memmove(c->frames, c->frames + k, (c->n - k) * sizeof c->frames[0]);
-        c->n -= k;
+        set_n(c, c->n - k);
     }
     memcpy(c->frames + c->n, p, n * sizeof *p);
-    c->n += n;
+    set_n(c, c->n + n);
     spin_unlock(&c->lock);
 }
 
@@ -273,7 +291,7 @@ void frame_cache_flush(void)
     if (c != NULL) {
         spin_lock(&c->lock);
         frame_give_batch(c->frames, c->n);
-        c->n = 0;
+        set_n(c, 0);
         spin_unlock(&c->lock);
     }
     while (take_zeroed(&p, 1) == 1)

@@ -370,3 +370,53 @@ int region_resize(struct region *r, uintptr_t end)
     vm_run(resize_call, &c);
     return c.result;
 }
+
+struct range {
+    uintptr_t start, end;
+    uint64_t dropped;
+};
+
+static void discard_call(void *arg)
+{
+    struct range *c = arg;
+
+    c->dropped = vm_drop_range(c->start, c->end);
+}
+
+uint64_t region_discard(uintptr_t start, uintptr_t end)
+{
+    struct range c = {.start = start, .end = end};
+
+    vm_run(discard_call, &c);
+    return c.dropped;
+}
+
+struct nailed_call {
+    uintptr_t va, end;
+    bool ok;
+};
+
+static void map_nailed_call(void *arg)
+{
+    struct nailed_call *c = arg;
+
+    c->ok = true;
+    for (; c->ok && c->va < c->end; c->va += PAGE_SIZE) {
+        spin_lock(&mm_lock);
+        uint64_t tables = pt_tables();
+        bool fresh = !mm_readable(c->va, 1);
+
+        c->ok = region_map_page(c->va, PROT_R | PROT_W | PROT_GLOBAL, false);
+        // R14: they cannot be refused later, so promises to others shrink.
+        mm_charge_stack((fresh && c->ok) + pt_tables() - tables);
+        spin_unlock(&mm_lock);
+    }
+}
+
+bool region_map_nailed(uintptr_t va, size_t bytes)
+{
+    struct nailed_call c = {.va = va, .end = va + bytes};
+
+    arch_on_system_stack(map_nailed_call, &c);
+    return c.ok;
+}

@@ -124,6 +124,21 @@ void region_remove(struct region *r);
 // -EEXIST if the new range would overlap, -ENOMEM. Context: as region_add.
 MUST_USE int region_resize(struct region *r, uintptr_t end);
 
+// Gives back what is mapped in [start, end) of r; it reads as zero afterwards.
+// Returns the number of frames. Context: as region_add; may wait.
+uint64_t region_discard(uintptr_t start, uintptr_t end);
+
+// Moves the pages of [from, from + bytes) of r to `to` in it, where nothing may be
+// mapped, by their entries; `from` reads as zero afterwards. r is alone in its
+// ring. Returns 0 or -ENOMEM. Context: as region_add; may wait.
+MUST_USE int region_move_pages(struct region *r, uintptr_t from, uintptr_t to,
+                               size_t bytes);
+
+// Maps cleared nailed memory wherever [va, va + bytes), whole pages, has none;
+// it is counted, and stays. Returns false when there is no frame.
+// Context: as region_add.
+MUST_USE bool region_map_nailed(uintptr_t va, size_t bytes);
+
 // ---- faults ----
 
 // Maps a fresh zeroed page at va unless one is there. Returns false when there

@@ -269,3 +269,43 @@ int vm_move(uintptr_t va, size_t bytes, size_t new_bytes, uintptr_t *to)
         *to = c.to;
     return (int)c.result;
 }
+
+// ---- within a region of the runtime ----
+
+struct pages_call {
+    struct region *r;
+    uintptr_t from, to;
+    size_t bytes;
+    int result;
+};
+
+static void move_pages_call(void *arg)
+{
+    struct pages_call *c = arg;
+
+    spin_lock(&mm_lock);
+    vm_freeze(c->r);
+    c->result = split_large_in(c->from, c->to, c->bytes) == 0 &&
+                        make_tables(c->from, c->to, c->bytes)
+                    ? 0
+                    : -ENOMEM;
+    if (c->result == 0) {
+        move_entries(c->from, c->to, c->bytes);
+        mm_count(&mm_counters.moves, 1);
+    }
+    vm_thaw(c->r);
+    spin_unlock(&mm_lock);
+    if (c->result == 0)
+        mm_shootdown(c->from, c->bytes / PAGE_SIZE);
+    // Tables that are empty now, on either side.
+    vm_drop_range(c->from, c->from + (c->result == 0 ? c->bytes : 0));
+}
+
+int region_move_pages(struct region *r, uintptr_t from, uintptr_t to,
+                      size_t bytes)
+{
+    struct pages_call c = {r, from, to, bytes, 0};
+
+    vm_run(move_pages_call, &c);
+    return c.result;
+}

@@ -10,23 +10,26 @@
 #include "arch/base.h"
 #include "arch/x86_64/pte.h"
 
-#define ARCH_DIRECT_SIZE (UINT64_C(4) << 30)
-#define ARCH_REGION_BASE (arch_layout.region)
-#define ARCH_REGION_END  (arch_layout.region + (UINT64_C(1) << 36))
-#define ARCH_STACK_BASE  (arch_layout.stack)
-#define ARCH_STACK_END   (arch_layout.stack + (UINT64_C(1) << 38))
-#define ARCH_DIRECT_BASE (arch_layout.direct)
-#define ARCH_META_BASE   (arch_layout.meta)
-#define ARCH_SLOTS_BASE  (arch_layout.slots)
-#define ARCH_MMIO_BASE   (arch_layout.mmio)
-#define ARCH_MMIO_END    (arch_layout.mmio + (UINT64_C(1) << 24))
+#define ARCH_DIRECT_SIZE   (UINT64_C(4) << 30)
+#define ARCH_HEAP_BASE     (arch_layout.heap)
+#define ARCH_HEAP_SIZE     (UINT64_C(1) << 36)
+#define ARCH_HEAPMETA_BASE (arch_layout.heapmeta)
+#define ARCH_REGION_BASE   (arch_layout.region)
+#define ARCH_REGION_END    (arch_layout.region + (UINT64_C(1) << 36))
+#define ARCH_STACK_BASE    (arch_layout.stack)
+#define ARCH_STACK_END     (arch_layout.stack + (UINT64_C(1) << 38))
+#define ARCH_DIRECT_BASE   (arch_layout.direct)
+#define ARCH_META_BASE     (arch_layout.meta)
+#define ARCH_SLOTS_BASE    (arch_layout.slots)
+#define ARCH_MMIO_BASE     (arch_layout.mmio)
+#define ARCH_MMIO_END      (arch_layout.mmio + (UINT64_C(1) << 24))
 
 enum {
     ARCH_MAX_CPUS = 64,
 };
 
 struct arch_layout {
-    uintptr_t region, stack, direct, meta, slots, mmio;
+    uintptr_t region, stack, direct, meta, slots, mmio, heap, heapmeta;
 };
 
 extern struct arch_layout arch_layout; // [c] after host_start
@@ -43,6 +46,7 @@ struct host_cpu {
     bool pending;
     bool irqs;
     void *current;
+    void *local;
 };
 
 extern _Thread_local struct host_cpu host_cpu;
@@ -63,6 +67,31 @@ static inline void preempt_enable(void)
 
     if (--c->nopreempt == 0 && c->pending)
         preempt_pending_slow();
+}
+
+static inline bool preempt_enable_pending(void)
+{
+    struct host_cpu *c = host_this_cpu();
+
+    return --c->nopreempt == 0 && c->pending;
+}
+
+static inline bool arch_bit_set(uint64_t *map, uint64_t bit)
+{
+    uint64_t mask = UINT64_C(1) << bit % 64;
+    bool was = (map[bit / 64] & mask) != 0;
+
+    map[bit / 64] |= mask;
+    return was;
+}
+
+static inline bool arch_bit_clear(uint64_t *map, uint64_t bit)
+{
+    uint64_t mask = UINT64_C(1) << bit % 64;
+    bool was = (map[bit / 64] & mask) != 0;
+
+    map[bit / 64] &= ~mask;
+    return was;
 }
 
 static inline unsigned preempt_count(void)
@@ -88,6 +117,16 @@ static inline unsigned arch_cpu_id(void)
 static inline void *arch_current(void)
 {
     return host_this_cpu()->current;
+}
+
+static inline void *arch_local(void)
+{
+    return host_this_cpu()->local;
+}
+
+static inline void arch_set_local(void *p)
+{
+    host_this_cpu()->local = p;
 }
 
 static inline void arch_set_current(void *g)

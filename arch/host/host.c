@@ -29,6 +29,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -61,7 +62,11 @@ static unsigned ncpus = 1;
 static struct sigaction old_segv;
 
 static _Atomic bool tlb_busy;
-static uintptr_t tlb[TLB_ENTRIES]; // pages mapped, in no order
+static struct {
+    uintptr_t page;
+    uint64_t pa;
+    bool write;
+} tlb[TLB_ENTRIES]; // pages mapped, in no order
 static size_t ntlb;
 static struct host_tlb_stats stats;
 
@@ -91,27 +96,38 @@ static void must(bool ok, const char *what)
     }
 }
 
+// By the system call itself: for TSan the C library's mmap is a store to the
+// page by this thread, which a translation is not.
+static void map_page(uintptr_t page, int prot, int flags, int fd, uint64_t pa)
+{
+    must(syscall(SYS_mmap, page, (size_t)PAGE_SIZE, prot, flags | MAP_FIXED, fd,
+                 pa) == (long)page,
+         "map a page");
+}
+
 static void unmap_page(uintptr_t page)
 {
-    must(mmap((void *)page, PAGE_SIZE, PROT_NONE,
-              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-              0) != MAP_FAILED,
-         "unmap");
+    map_page(page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+             0);
 }
 
 static void flush_all_locked(void)
 {
     for (size_t i = 0; i < ntlb; i++)
-        unmap_page(tlb[i]);
+        unmap_page(tlb[i].page);
     ntlb = 0;
     stats.flushes++;
 }
 
 static void map_frame(uintptr_t page, uint64_t pa, bool write)
 {
-    must(mmap((void *)page, PAGE_SIZE, PROT_READ | (write ? PROT_WRITE : 0),
-              MAP_SHARED | MAP_FIXED, ram_fd, (off_t)pa) != MAP_FAILED,
-         "map a frame");
+    map_page(page, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED, ram_fd,
+             pa);
+}
+
+static pte_t load_entry(pte_t *e)
+{
+    return atomic_load_explicit((_Atomic pte_t *)e, memory_order_acquire);
 }
 
 // The leaf for va, tables only; NULL if there is none.
@@ -121,8 +137,7 @@ static pte_t *walk(uintptr_t va, int *level)
 
     for (int l = PT_LEVELS; t != NULL; l--) {
         pte_t *e = &t[pte_index(va, l)];
-        pte_t v =
-            atomic_load_explicit((_Atomic pte_t *)e, memory_order_acquire);
+        pte_t v = load_entry(e);
 
         if (!pte_present(v))
             return NULL;
@@ -146,7 +161,7 @@ static bool fill(uintptr_t va, unsigned access, bool *present)
     pte_t *e = walk(va, &level);
 
     *present = e != NULL;
-    if (e != NULL && (pte_prot(*e) & access) == access) {
+    if (e != NULL && (pte_prot(load_entry(e)) & access) == access) {
         pte_t set = PTE_ACCESSED | (access == PROT_W ? PTE_DIRTY : 0);
         pte_t v = atomic_fetch_or((_Atomic pte_t *)e, set) | set;
         uint64_t pa = (v & PTE_ADDR_MASK & ~(pte_span(level) - 1)) +
@@ -154,8 +169,11 @@ static bool fill(uintptr_t va, unsigned access, bool *present)
 
         if (ntlb == TLB_ENTRIES)
             flush_all_locked();
-        map_frame(page, pa, (v & PTE_DIRTY) && (v & PTE_WRITE));
-        tlb[ntlb++] = page;
+        tlb[ntlb].page = page;
+        tlb[ntlb].pa = pa;
+        tlb[ntlb].write = (v & PTE_DIRTY) && (v & PTE_WRITE);
+        map_frame(page, pa, tlb[ntlb].write);
+        ntlb++;
         stats.fills++;
         ok = true;
     }
@@ -204,6 +222,14 @@ static void give_signal_stack(void)
     must(s.ss_sp != NULL && sigaltstack(&s, NULL) == 0, "sigaltstack");
 }
 
+static void take_signal_stack(void)
+{
+    stack_t s = {.ss_flags = SS_DISABLE}, old;
+
+    if (sigaltstack(&s, &old) == 0)
+        free(old.ss_sp);
+}
+
 void arch_pte_installed(uintptr_t va, pte_t leaf, int level)
 {
     uint64_t pa = leaf & PTE_ADDR_MASK & ~(pte_span(level) - 1);
@@ -232,8 +258,8 @@ void arch_tlb_flush_local(uintptr_t va, size_t npages)
         flush_all_locked();
     } else {
         for (size_t i = 0; i < ntlb;) {
-            if (tlb[i] >= va && tlb[i] < va + npages * PAGE_SIZE) {
-                unmap_page(tlb[i]);
+            if (tlb[i].page >= va && tlb[i].page < va + npages * PAGE_SIZE) {
+                unmap_page(tlb[i].page);
                 tlb[i] = tlb[--ntlb];
             } else {
                 i++;
@@ -260,6 +286,27 @@ struct host_tlb_stats host_tlb_stats(void)
     return s;
 }
 
+uintptr_t host_tlb_stale(void)
+{
+    uintptr_t stale = 0;
+
+    tlb_lock();
+    for (size_t i = 0; i < ntlb && stale == 0; i++) {
+        int level;
+        pte_t *e = walk(tlb[i].page, &level);
+        pte_t v = e != NULL ? load_entry(e) : 0;
+        uint64_t span = pte_span(e != NULL ? level : 1);
+        uint64_t pa =
+            (v & PTE_ADDR_MASK & ~(span - 1)) + (tlb[i].page & (span - 1));
+
+        if (!pte_present(v) || pa != tlb[i].pa ||
+            (tlb[i].write && (!(v & PTE_WRITE) || !(v & PTE_DIRTY))))
+            stale = tlb[i].page;
+    }
+    tlb_unlock();
+    return stale;
+}
+
 // ---- start and stop ----
 
 void host_start(uint64_t ram_bytes)
@@ -282,7 +329,9 @@ void host_start(uint64_t ram_bytes)
     arch_layout.slots = arch_layout.meta + (UINT64_C(1) << 34);
     arch_layout.mmio = arch_layout.slots + (UINT64_C(1) << 34);
     arch_layout.stack = arch_layout.mmio + (UINT64_C(1) << 30);
-    arch_layout.direct = arch_layout.stack + (UINT64_C(1) << 38);
+    arch_layout.heap = arch_layout.stack + (UINT64_C(1) << 38);
+    arch_layout.heapmeta = arch_layout.heap + (UINT64_C(1) << 36);
+    arch_layout.direct = arch_layout.heapmeta + (UINT64_C(1) << 32);
     p = mmap((void *)arch_layout.direct, ram_bytes, PROT_READ | PROT_WRITE,
              MAP_SHARED | MAP_FIXED, ram_fd, 0);
     must(p != MAP_FAILED, "direct map");
@@ -295,11 +344,8 @@ void host_start(uint64_t ram_bytes)
 
 void host_stop(void)
 {
-    stack_t s = {.ss_flags = SS_DISABLE}, old;
-
     sigaction(SIGSEGV, &old_segv, NULL);
-    if (sigaltstack(&s, &old) == 0)
-        free(old.ss_sp);
+    take_signal_stack();
     munmap((void *)reserved_base, reserved_size);
     close(ram_fd);
     root = NULL;
@@ -320,6 +366,7 @@ static void *cpu_thread(void *arg)
     host_cpu = (struct host_cpu){.id = s.id, .nopreempt = 1};
     give_signal_stack();
     s.entry();
+    take_signal_stack();
     return NULL;
 }
 

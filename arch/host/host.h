@@ -15,7 +15,8 @@ void host_stop(void);
 // The walker's root; what mm_init calls as load_root.
 void host_load_root(paddr_t root);
 
-// Starts n - 1 more CPUs as threads; each runs entry() and never returns.
+// Starts n - 1 more CPUs as threads; each runs entry(), and ends
+// when that returns.
 void host_start_cpus(unsigned n, void (*entry)(void));
 
 // Translations that the software TLB holds now, and faults it has filled.
@@ -24,6 +25,11 @@ struct host_tlb_stats {
 };
 
 struct host_tlb_stats host_tlb_stats(void);
+
+// A page whose translation allows what the tables do not: another frame, a right
+// that is gone, a store that would set no D bit. 0: there is none, and must be
+// none whenever no operation is under way.
+uintptr_t host_tlb_stale(void);
 
 // Where arch_power_off goes in a test: called with the status instead of
 // ending the process, and must not return. NULL: exit().

@@ -6,16 +6,19 @@
 #include "arch/x86_64/pte.h"
 
 // Address space (DESIGN 3).
-#define ARCH_REGION_BASE UINT64_C(0x0000100000000000)
-#define ARCH_REGION_END  UINT64_C(0x0000300000000000)
-#define ARCH_STACK_BASE  UINT64_C(0x0000400000000000)
-#define ARCH_STACK_END   UINT64_C(0x00007ffffc000000) // the last slot unmapped
-#define ARCH_DIRECT_BASE UINT64_C(0xffff800000000000)
-#define ARCH_DIRECT_SIZE (UINT64_C(1) << 46)
-#define ARCH_META_BASE   UINT64_C(0xffffc00000000000) // struct frame array
-#define ARCH_SLOTS_BASE  UINT64_C(0xffffd00000000000) // struct stack array
-#define ARCH_MMIO_BASE   UINT64_C(0xffffe00000000000) // devices, CPU stacks
-#define ARCH_MMIO_END    UINT64_C(0xffffe80000000000)
+#define ARCH_HEAP_BASE     UINT64_C(0x000000c000000000)
+#define ARCH_HEAP_SIZE     (UINT64_C(1) << 40)
+#define ARCH_REGION_BASE   UINT64_C(0x0000100000000000)
+#define ARCH_REGION_END    UINT64_C(0x0000300000000000)
+#define ARCH_STACK_BASE    UINT64_C(0x0000400000000000)
+#define ARCH_STACK_END     UINT64_C(0x00007ffffc000000) // the last slot unmapped
+#define ARCH_DIRECT_BASE   UINT64_C(0xffff800000000000)
+#define ARCH_DIRECT_SIZE   (UINT64_C(1) << 46)
+#define ARCH_META_BASE     UINT64_C(0xffffc00000000000) // struct frame array
+#define ARCH_SLOTS_BASE    UINT64_C(0xffffd00000000000) // struct stack array
+#define ARCH_HEAPMETA_BASE UINT64_C(0xffffd80000000000) // bitmaps of the heap
+#define ARCH_MMIO_BASE     UINT64_C(0xffffe00000000000) // devices, CPU stacks
+#define ARCH_MMIO_END      UINT64_C(0xffffe80000000000)
 
 enum {
     ARCH_MAX_CPUS = 64,
@@ -89,6 +92,46 @@ static inline void preempt_clear_pending(void)
                      : "memory", "cc");
 }
 
+// The same for code whose last call this would be: true if the caller must call
+// preempt_pending_slow(), at best as its own last call.
+static inline bool preempt_enable_pending(void)
+{
+    bool zero;
+
+    __asm__ volatile("decl %%gs:%c1"
+                     : "=@ccz"(zero)
+                     : "i"(CPU_NOPREEMPT)
+                     : "memory");
+    return zero;
+}
+
+// ---- bits ----
+//
+// Of a bitmap of any size, by one instruction each; not atomic. Return what the
+// bit was.
+
+static inline bool arch_bit_set(uint64_t *map, uint64_t bit)
+{
+    bool was;
+
+    __asm__ volatile("btsq %2, (%1)"
+                     : "=@ccc"(was)
+                     : "r"(map), "r"(bit)
+                     : "memory");
+    return was;
+}
+
+static inline bool arch_bit_clear(uint64_t *map, uint64_t bit)
+{
+    bool was;
+
+    __asm__ volatile("btrq %2, (%1)"
+                     : "=@ccc"(was)
+                     : "r"(map), "r"(bit)
+                     : "memory");
+    return was;
+}
+
 // ---- who and where ----
 
 // Dense index of the CPU that executes this; may be another one at the next
@@ -107,6 +150,20 @@ static inline void *arch_current(void)
 
     __asm__ volatile("movq %%gs:%c1, %0" : "=r"(g) : "i"(CPU_CURRENT));
     return g;
+}
+
+// One pointer per CPU for the layers above. Context: no-preempt above zero.
+static inline void *arch_local(void)
+{
+    void *p;
+
+    __asm__ volatile("movq %%gs:%c1, %0" : "=r"(p) : "i"(CPU_LOCAL));
+    return p;
+}
+
+static inline void arch_set_local(void *p)
+{
+    __asm__ volatile("movq %1, %%gs:%c0" ::"i"(CPU_LOCAL), "r"(p) : "memory");
 }
 
 static inline void arch_set_current(void *g)

@@ -39,6 +39,7 @@ struct cpu {
     uint64_t canary;         // [c]
     uintptr_t sys_top;       // [c]
     uintptr_t emergency_top; // [c]
+    void *local;             // [o]
 
     uint32_t apic_id;              // [c]
     bool in_panic;                 // [o]
@@ -64,6 +65,7 @@ _Static_assert(offsetof(struct cpu, canary) == CPU_CANARY, "percpu.h");
 _Static_assert(offsetof(struct cpu, sys_top) == CPU_SYS_TOP, "percpu.h");
 _Static_assert(offsetof(struct cpu, emergency_top) == CPU_EMERGENCY_TOP,
                "percpu.h");
+_Static_assert(offsetof(struct cpu, local) == CPU_LOCAL, "percpu.h");
 
 extern struct cpu boot_cpu;
 extern struct cpu *cpu_table[ARCH_MAX_CPUS]; // by id

@@ -15,6 +15,7 @@
 #define CPU_CANARY        0x28
 #define CPU_SYS_TOP       0x30 // one past the system stack
 #define CPU_EMERGENCY_TOP 0x38 // one past the emergency stack (panic, #DF)
+#define CPU_LOCAL         0x40 // arch_local()
 
 // Set while nothing is pending, so that one decrement tests both: the result is
 // zero only if the count became zero and something is pending (R6).

@@ -214,6 +214,22 @@ static void lock_and_shoot(unsigned cpu, void *arg)
     }
 }
 
+// The same, each with a lock of its own: all shoot at each other at once.
+static void shoot_each_other(unsigned cpu, void *arg)
+{
+    static struct spinlock own[ARCH_MAX_CPUS];
+
+    meet(arg, ncpus);
+    for (unsigned i = 0; i < rounds; i++) {
+        bool irqs = arch_irq_disable();
+
+        spin_lock(&own[cpu]);
+        arch_tlb_shootdown(i % 4 ? FLIP_BASE + cpu * PAGE_SIZE : 0, i % 4);
+        spin_unlock(&own[cpu]);
+        arch_irq_restore(irqs);
+    }
+}
+
 static void test_locks(void)
 {
     par_run(lock_often, NULL);
@@ -225,6 +241,9 @@ static void test_locks(void)
     par_run(lock_and_shoot, &barrier);
     IS(guarded, (unsigned long)rounds * ncpus,
        "shootdowns with a lock held and interrupts off end");
+    barrier = 0;
+    par_run(shoot_each_other, &barrier);
+    ok(true, "so do those of CPUs that shoot at each other");
     IS(preempt_count(), 0, "the no-preempt count is balanced");
 }
 

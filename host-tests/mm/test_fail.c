@@ -730,6 +730,7 @@ static bool fail_at(const struct fail_case *c, uint64_t nth, bool on,
 
     mm_fail_at(0, false);
     mm_check();
+    assert_int_equal(host_tlb_stale(), 0);
     look(&after);
     if (err != 0) {
         if (err != -ENOMEM || !failed)

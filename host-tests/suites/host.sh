@@ -5,6 +5,7 @@ for t in $(find host-tests -name 'test_*.c' | sort); do
     add "host/${t%.c}" host_program +host-tests "${t%.c}"
 done
 add host/coverage coverage_case
+add host/threads-tsan tsan_case
 add tools/run tools_run
 add tools/setup tools_setup
 
@@ -28,6 +29,27 @@ coverage_case()
     (cd "$root" && timeout 300 tools/coverage >"$T/out" 2>&1) ||
         fail "see above"
     cat out
+}
+
+# The same test as host/mm/test_threads, without a data race.
+tsan_case()
+{
+    local dir=build/host-tests-tsan
+    case $CC in *clang*) dir+=-clang ;; esac
+    (cd "$root" && make -s --no-print-directory CC="$CC" H=$dir \
+        san_flags=-fsanitize=thread host-tests-threads) >make.log 2>&1 || {
+        cat make.log
+        fail "it can't be built with TSan"
+        return
+    }
+    echo "\$ $dir/mm/test_threads"
+    CMOCKA_MESSAGE_OUTPUT=TAP timeout 300 "$root/$dir/mm/test_threads" >out 2>err
+    status=$?
+    sed 's/^/out: /' out
+    head -c 20000 err | sed 's/^/err: /'
+    status_is 0
+    check_tap out
+    err_lacks "ThreadSanitizer"
 }
 
 tools_run()

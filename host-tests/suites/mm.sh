@@ -10,6 +10,26 @@ add mm/api-8G tap -c 2 -m 8G @mem_api
 add mm/storm-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @storm quick
 for cpus in 1 2; do
     add "mm/fail-${cpus}cpu" fail_case "$cpus" @mem_fail
+    add "mm/model-${cpus}cpu" tap -c "$cpus" @mem_model 100000 "$cpus"
+done
+add mm/model-4cpu tap -c 4 -M q35 --cpu qemu64 -m 64M @mem_model 10000 3
+for cpus in 1 2 4; do
+    add "mm/dirty-${cpus}cpu" tap -c "$cpus" @mem_dirty
+    add "mm/tight-${cpus}cpu" tap -c "$cpus" @mem_tight
+done
+add mm/tight-die dies 2 '^fatal error: out of memory: no frame left for the write' \
+    'the stack of goroutine 1 \(main\)' 'reach\+.*mem_tight\.c' -- \
+    -c 2 @mem_tight die
+# From the least memory to more than 4 GiB; what a test needs bounds it below.
+for mem in 2M 4M 8M 8G; do
+    add "mm/tight-$mem" tap -c 2 -m $mem @mem_tight
+    add "mm/chaos-$mem" tap -c 2 -m $mem @mem_chaos 300 3
+done
+for mem in 3M 8M 64M 8G; do
+    add "mm/storm-$mem" tap -c 2 -m $mem @storm quick
+done
+for mem in 8M 64M; do
+    add "mm/api-$mem" tap -c 2 -m $mem @mem_api
 done
 add mm/fail-boot fail_boot_case @hello
 add mm/chaos-2cpu tap -c 2 @mem_chaos 2000 1
@@ -30,11 +50,11 @@ fail_case() # cpus, image
 fail_boot_case() # image
 {
     local n
-    for n in $(seq 60); do
+    for n in $(seq 200); do
         guest -o "boot.banner=0 mm.fail=$n+" "$1"
         [ "$status" != 0 ] || break
         status_is 2
-        err_has '^gneiss: too little memory|^panic: mm: no frame left during|^gneiss: no memory for the|^fatal error: out of memory: no frame'
+        err_has '^gneiss: too little memory|^panic: mm: no frame left during|^gneiss: no memory for the|^panic: heap: no memory|^fatal error: out of memory: no frame'
     done
     status_is 0
     out_is "Hello from Gneiss, world!"

@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -142,19 +141,6 @@ int getrlimit(int resource, struct rlimit *limit)
     rlim_t n = resource == RLIMIT_NOFILE ? FS_OPEN_MAX : RLIM_INFINITY;
 
     *limit = (struct rlimit){.rlim_cur = n, .rlim_max = n};
-    return 0;
-}
-
-int posix_memalign(void **p, size_t alignment, size_t n)
-{
-    void *block;
-
-    if (alignment < sizeof(void *) || (alignment & (alignment - 1)))
-        return EINVAL;
-    block = memalign(alignment, n);
-    if (!block)
-        return ENOMEM;
-    *p = block;
     return 0;
 }
 

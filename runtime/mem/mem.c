@@ -27,6 +27,8 @@ static int check(const void *p, size_t *bytes)
 
     if (*bytes == 0 || n == 0 || va % PAGE_SIZE != 0)
         return -EINVAL;
+    if (va >= ARCH_HEAP_BASE && va - ARCH_HEAP_BASE < ARCH_HEAP_SIZE)
+        return -EPERM;
     if (va < ARCH_REGION_BASE || va >= ARCH_REGION_END ||
         n > ARCH_REGION_END - va)
         return -EINVAL;
@@ -70,8 +72,8 @@ void *gn_map_named(void *hint, size_t bytes, int prot, int flags,
         return fail(-EINVAL);
     if (n == 0 || n > ARCH_REGION_END - ARCH_REGION_BASE)
         return fail(-ENOMEM);
-    if ((flags & GN_FIXED) && check(hint, &n) != 0)
-        return fail(-EINVAL);
+    if ((flags & GN_FIXED) && (err = check(hint, &n)) != 0)
+        return fail(err == -EPERM ? -EEXIST : -EINVAL);
     if (!(flags & GN_FIXED) && check(hint, &n) != 0)
         va = 0; // a wish that can't be met
     err = vm_map(&va, n, rights, (unsigned)flags,
@@ -153,8 +155,11 @@ void *gn_remap(void *p, size_t bytes, size_t new_bytes, int flags, void *to)
 {
     uintptr_t va = (uintptr_t)p;
 
-    if (check(p, &bytes) != 0 || new_bytes == 0 ||
-        (flags & ~(GN_MAYMOVE | GN_MOVE | GN_FIXED)))
+    int err = check(p, &bytes);
+
+    if (err != 0)
+        return fail(err);
+    if (new_bytes == 0 || (flags & ~(GN_MAYMOVE | GN_MOVE | GN_FIXED)))
         return fail(-EINVAL);
     if (new_bytes > ARCH_REGION_END - ARCH_REGION_BASE)
         return fail(-ENOMEM);
@@ -168,9 +173,8 @@ void *gn_remap(void *p, size_t bytes, size_t new_bytes, int flags, void *to)
     if (flags & GN_MOVE)
         return move(va, bytes, new_bytes, 0);
     if (new_bytes <= bytes) {
-        int err =
+        err =
             new_bytes < bytes ? vm_unmap(va + new_bytes, bytes - new_bytes) : 0;
-
         return err == 0 ? p : fail(err);
     }
     void *q = move(va, bytes, new_bytes, va);

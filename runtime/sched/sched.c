@@ -25,15 +25,16 @@
 struct p {
     struct arch_ctx loop;   // [own CPU] where the loop stands
     struct spinlock lock;   // protects head, tail
+    _Atomic bool ticked;    // the timer went off
     struct g *head, *tail;  // [lock] run queue
     struct g *_Atomic wake; // pushed by interrupts of this CPU (R8)
     struct g *sleepers;     // [own loop] by wake_ns
     void (*after)(void *);  // [own CPU] run by the loop after a switch
     void *after_arg;        // [own CPU]
-    _Atomic bool ticked;    // the timer went off
 };
 
-static struct p ps[ARCH_MAX_CPUS];
+static struct p *ps; // [c] by CPU, a page
+_Static_assert(sizeof(struct p) * ARCH_MAX_CPUS <= PAGE_SIZE, "a page");
 static struct g_tls_image tls = {.align = 16};
 static _Atomic uint64_t next_id = 1; // relaxed: only uniqueness matters
 
@@ -70,6 +71,7 @@ const char *g_state_name(const struct g *g)
 
 void sched_init(const struct g_tls_image *image)
 {
+    ps = mm_boot_page();
     tls = *image;
     if (tls.align < 16)
         tls.align = 16;

@@ -1,0 +1,468 @@
+// See pages.h.
+//
+// A chunk is 512 pages (4 MiB): two bitmaps, `free` and `promised`. Its summary
+// says how many free pages it begins and ends with and the longest run in it; a
+// node of the tree sums up eight of the level below. A search descends from the
+// root to the lowest fit; a change climbs from the chunk to the root.
+//
+//   level 6 (root)    262144 chunks = 1 TiB
+//     ...
+//   level 0           one chunk
+//
+// A page that is not promised has no frame and reads as zero. A page is promised
+// when it is first handed out, and until pages_scavenge takes it back.
+//
+// All tables lie at ARCH_HEAPMETA_BASE, each in a window large enough for the
+// largest heap, and are mapped as far as the heap goes.
+//
+// Invariants (pages_check): the summaries are those of the bitmaps; the counts
+// add up.
+//
+// Locks: heap_lock (span.h) protects everything.
+
+#include "runtime/heap/pages.h"
+
+#include <string.h>
+
+#include "runtime/heap/memory.h"
+
+enum {
+    CHUNK_SHIFT = 9,
+    CHUNK = 1 << CHUNK_SHIFT, // pages
+    WORDS = CHUNK / 64,
+    FAN = 8,
+    LEVELS = 7, // 8^6 chunks
+};
+
+struct chunk {
+    uint64_t free[WORDS], promised[WORDS];
+};
+
+struct sum {
+    uint32_t start, max, end; // pages
+};
+
+struct pages_stats pages_stats;
+uint64_t pages_keep;
+_Atomic uint64_t pages_granules;
+
+static uint32_t cpus_with_classes[ARCH_MAX_CPUS / 32];
+
+// ---- where things lie ----
+
+#define MAX_PAGES  (ARCH_HEAP_SIZE >> HEAP_PAGE_SHIFT)
+#define MAX_CHUNKS (MAX_PAGES >> CHUNK_SHIFT)
+#define BITS_BYTES (ARCH_HEAP_SIZE / 16 / 8)
+
+// Windows, each of a power of two: an offset is the sum of those before.
+#define AT_BITS    (ARCH_HEAPMETA_BASE)
+#define AT_SPANS   (AT_BITS + BITS_BYTES)
+#define AT_CHUNKS  (AT_SPANS + MAX_PAGES * sizeof(struct span *))
+#define AT_SUMS    (AT_CHUNKS + MAX_CHUNKS * sizeof(struct chunk))
+#define SUMS_BYTES (MAX_CHUNKS * 2 * sizeof(struct sum))
+#define AT_CLASSES align_up(AT_SUMS + SUMS_BYTES, PAGE_SIZE)
+
+struct span **pages_spans(void)
+{
+    return (struct span **)AT_SPANS;
+}
+
+uint8_t *pages_classes(unsigned cpu)
+{
+    return (uint8_t *)(AT_CLASSES + cpu * MAX_PAGES);
+}
+
+static struct chunk *chunk_at(uint64_t i)
+{
+    return (struct chunk *)AT_CHUNKS + i;
+}
+
+// The root first: small heaps touch the beginning of each level only.
+static struct sum *sum_at(int level, uint64_t i)
+{
+    uint64_t above =
+        ((UINT64_C(1) << 3 * (LEVELS - 1 - level)) - 1) / (FAN - 1);
+
+    return (struct sum *)AT_SUMS + above + i;
+}
+
+static uint64_t pages_below(int level) // that a node of this level describes
+{
+    return (uint64_t)CHUNK << (3 * level);
+}
+
+// ---- summaries ----
+
+static struct sum sum_chunk(const struct chunk *c)
+{
+    struct sum s = {0};
+    uint32_t run = 0;
+    bool all = true;
+
+    for (int w = 0; w < WORDS; w++) {
+        uint64_t v = c->free[w];
+        unsigned at = 0;
+
+        if (v == UINT64_MAX) {
+            run += 64;
+            continue;
+        }
+        while (at < 64) { // runs of ones and of zeros in turn
+            uint64_t rest = v >> at;
+            unsigned n = ~rest != 0 ? (unsigned)__builtin_ctzll(~rest) : 64;
+
+            n = n < 64 - at ? n : 64 - at;
+            run += n;
+            at += n;
+            if (at == 64)
+                break;
+            if (all)
+                s.start = run;
+            all = false;
+            s.max = run > s.max ? run : s.max;
+            run = 0;
+            rest = v >> at;
+            n = rest != 0 ? (unsigned)__builtin_ctzll(rest) : 64;
+            at += n < 64 - at ? n : 64 - at;
+        }
+    }
+    if (all)
+        s.start = run;
+    s.end = run;
+    s.max = run > s.max ? run : s.max;
+    return s;
+}
+
+static uint64_t nodes_at(int level)
+{
+    uint64_t n = pages_stats.total >> CHUNK_SHIFT;
+
+    for (; level > 0; level--)
+        n = (n + FAN - 1) / FAN;
+    return n;
+}
+
+// Sums up the children of a node.
+static struct sum sum_node(int level, uint64_t i)
+{
+    uint64_t first = i * FAN, last = nodes_at(level - 1);
+    uint32_t span = (uint32_t)pages_below(level - 1);
+    struct sum s = {0};
+    uint32_t run = 0;
+    bool all = true;
+
+    if (last > first + FAN)
+        last = first + FAN;
+    for (uint64_t k = first; k < last; k++) {
+        struct sum c = *sum_at(level - 1, k);
+
+        if (c.start == span) {
+            run += span;
+            continue;
+        }
+        if (all)
+            s.start = run + c.start;
+        all = false;
+        s.max = run + c.start > s.max ? run + c.start : s.max;
+        s.max = c.max > s.max ? c.max : s.max;
+        run = c.end;
+    }
+    if (all)
+        s.start = run;
+    s.end = last == first + FAN ? run : 0; // nothing continues past the end
+    s.max = run > s.max ? run : s.max;
+    return s;
+}
+
+static bool put_sum(struct sum *at, struct sum s)
+{
+    bool changed = at->start != s.start || at->max != s.max || at->end != s.end;
+
+    *at = s;
+    return changed;
+}
+
+// The bits of these chunks have changed.
+static void climb(uint64_t first, uint64_t last)
+{
+    bool changed = false;
+
+    for (uint64_t c = first; c <= last; c++)
+        changed |= put_sum(sum_at(0, c), sum_chunk(chunk_at(c)));
+    for (int level = 1; changed && level < LEVELS; level++) {
+        changed = false;
+        first /= FAN;
+        last /= FAN;
+        for (uint64_t i = first; i <= last; i++)
+            changed |= put_sum(sum_at(level, i), sum_node(level, i));
+    }
+}
+
+// The lowest run of n free bits in a chunk that is known to have one.
+static unsigned find_in_chunk(const struct chunk *c, uint64_t n)
+{
+    uint64_t run = 0;
+
+    for (unsigned i = 0; i < CHUNK;) {
+        uint64_t rest = c->free[i / 64] >> (i % 64);
+        unsigned left = 64 - i % 64, k;
+
+        if (rest & 1) {
+            k = ~rest != 0 ? (unsigned)__builtin_ctzll(~rest) : 64;
+            k = k < left ? k : left;
+            run += k;
+            i += k;
+            if (run >= n)
+                return i - (unsigned)run;
+        } else {
+            run = 0;
+            k = rest != 0 ? (unsigned)__builtin_ctzll(rest) : 64;
+            i += k < left ? k : left;
+        }
+    }
+    panic("heap: a summary promises %lu pages that are not there",
+          (unsigned long)n);
+}
+
+// The lowest run of n free pages.
+static uint64_t find(uint64_t n)
+{
+    int level = LEVELS - 1;
+    uint64_t node = 0;
+
+    if (pages_stats.total == 0 || sum_at(level, 0)->max < n)
+        return HEAP_NO_PAGE;
+    for (; level > 0; level--) {
+        uint64_t span = pages_below(level - 1), run = 0, k = node * FAN;
+
+        for (;; k++) {
+            struct sum c = *sum_at(level - 1, k);
+
+            if (run + c.start >= n)
+                return k * span - run; // it lies across children
+            if (c.max >= n)
+                break;
+            run = c.start == span ? run + span : c.end;
+        }
+        node = k;
+    }
+    return node * CHUNK + find_in_chunk(chunk_at(node), n);
+}
+
+// ---- bits ----
+
+static uint64_t mask_of(unsigned at, unsigned n)
+{
+    return (n == 64 ? UINT64_MAX : (UINT64_C(1) << n) - 1) << at;
+}
+
+// Calls fn for each word that holds bits of [page, page + n).
+static void each_word(uint64_t page, uint64_t n,
+                      void (*fn)(struct chunk *c, unsigned word, uint64_t mask,
+                                 void *arg),
+                      void *arg)
+{
+    while (n > 0) {
+        unsigned at = page % 64, k = 64 - at;
+
+        k = k < n ? k : (unsigned)n;
+        fn(chunk_at(page >> CHUNK_SHIFT), page % CHUNK / 64, mask_of(at, k),
+           arg);
+        page += k;
+        n -= k;
+    }
+}
+
+static void count_unpromised(struct chunk *c, unsigned word, uint64_t mask,
+                             void *arg)
+{
+    *(uint64_t *)arg +=
+        (unsigned)__builtin_popcountll(mask & ~c->promised[word]);
+}
+
+static void use(struct chunk *c, unsigned word, uint64_t mask, void *arg)
+{
+    (void)arg;
+    ASSERT((c->free[word] & mask) == mask);
+    c->free[word] &= ~mask;
+    c->promised[word] |= mask;
+}
+
+static void unuse(struct chunk *c, unsigned word, uint64_t mask, void *arg)
+{
+    (void)arg;
+    ASSERT((c->free[word] & mask) == 0);
+    c->free[word] |= mask;
+}
+
+// ---- growing ----
+
+static bool map_tables(uint64_t first, uint64_t n) // pages
+{
+    uint64_t chunk = first >> CHUNK_SHIFT, chunks = n >> CHUNK_SHIFT;
+    uint64_t granules = n * (HEAP_PAGE / 16);
+    bool ok =
+        heap_memory_meta(AT_BITS + first * (HEAP_PAGE / 128), granules / 8) &&
+        heap_memory_meta(AT_SPANS + first * sizeof(struct span *),
+                         n * sizeof(struct span *)) &&
+        heap_memory_meta((uintptr_t)chunk_at(chunk),
+                         chunks * sizeof(struct chunk));
+
+    for (int level = 0; ok && level < LEVELS; level++) {
+        ok = heap_memory_meta((uintptr_t)sum_at(level, chunk),
+                              (chunks + 1) * sizeof(struct sum));
+        chunk /= FAN;
+        chunks = chunks / FAN + 1;
+    }
+    for (unsigned cpu = 0; ok && cpu < ARCH_MAX_CPUS; cpu++) {
+        if (cpus_with_classes[cpu / 32] >> cpu % 32 & 1)
+            ok = heap_memory_meta((uintptr_t)pages_classes(cpu) + first, n);
+    }
+    return ok;
+}
+
+bool pages_add_cpu(unsigned cpu)
+{
+    if (pages_stats.total > 0 &&
+        !heap_memory_meta((uintptr_t)pages_classes(cpu), pages_stats.total))
+        return false;
+    cpus_with_classes[cpu / 32] |= UINT32_C(1) << cpu % 32;
+    return true;
+}
+
+// By whole chunks, which cost tables of some pages and nothing else.
+static bool grow(uint64_t n)
+{
+    uint64_t first = pages_stats.total, more = align_up(n, CHUNK);
+    uint64_t chunk = first >> CHUNK_SHIFT, chunks = more >> CHUNK_SHIFT;
+
+    // So that what can't be had costs no tables either.
+    if (more < n || more > MAX_PAGES - first ||
+        !heap_memory_charge(n * HEAP_PAGE_FRAMES))
+        return false;
+    heap_memory_uncharge(n * HEAP_PAGE_FRAMES);
+    if (!map_tables(first, more) ||
+        !heap_memory_grow(heap_page_address(first + more)))
+        return false;
+    for (uint64_t c = chunk; c < chunk + chunks; c++) {
+        memset(chunk_at(c)->free, 0xff, sizeof chunk_at(c)->free);
+        memset(chunk_at(c)->promised, 0, sizeof chunk_at(c)->promised);
+    }
+    pages_stats.total += more;
+    pages_stats.free += more;
+    climb(chunk, chunk + chunks - 1);
+    atomic_store_explicit(&pages_granules, pages_stats.total * (HEAP_PAGE / 16),
+                          memory_order_release);
+    return true;
+}
+
+// ---- the interface ----
+
+static bool promise(uint64_t page, uint64_t n, bool *zero)
+{
+    uint64_t fresh;
+
+    for (;;) {
+        fresh = 0;
+        each_word(page, n, count_unpromised, &fresh);
+        if (heap_memory_charge(fresh * HEAP_PAGE_FRAMES))
+            break;
+        // Some of what is given up may be of these pages.
+        if (pages_scavenge(fresh) == 0)
+            return false;
+    }
+    pages_stats.promised += fresh;
+    *zero = fresh == n;
+    return true;
+}
+
+uint64_t pages_alloc(uint64_t n, bool *zero)
+{
+    uint64_t page = find(n);
+
+    // What is free and promised is given up before the call fails.
+    while (page == HEAP_NO_PAGE) {
+        if (!grow(n) && pages_scavenge(n) == 0)
+            return HEAP_NO_PAGE;
+        page = find(n);
+    }
+    if (!promise(page, n, zero))
+        return HEAP_NO_PAGE;
+    each_word(page, n, use, NULL);
+    pages_stats.free -= n;
+    climb(page >> CHUNK_SHIFT, (page + n - 1) >> CHUNK_SHIFT);
+    return page;
+}
+
+void pages_free(uint64_t page, uint64_t n)
+{
+    ASSERT(page + n <= pages_stats.total);
+    each_word(page, n, unuse, NULL);
+    pages_stats.free += n;
+    climb(page >> CHUNK_SHIFT, (page + n - 1) >> CHUNK_SHIFT);
+    // A quarter less than may be kept: the next few cost nothing.
+    uint64_t idle =
+        pages_stats.promised - (pages_stats.total - pages_stats.free);
+
+    if (idle > pages_keep)
+        pages_scavenge(idle - pages_keep / 4 * 3);
+}
+
+uint64_t pages_scavenge(uint64_t n)
+{
+    uint64_t done = 0;
+
+    // By runs within a word, 512 KiB at most: no run of pages is held for long.
+    for (uint64_t w = pages_stats.total / 64; w-- > 0 && done < n;) {
+        struct chunk *c = chunk_at(w / WORDS);
+        uint64_t idle = c->free[w % WORDS] & c->promised[w % WORDS];
+
+        while (idle != 0 && done < n) {
+            unsigned at = (unsigned)__builtin_ctzll(idle);
+            uint64_t rest = ~(idle >> at);
+            unsigned k = rest != 0 ? (unsigned)__builtin_ctzll(rest) : 64;
+
+            k = k < 64 - at ? k : 64 - at;
+            heap_memory_drop(heap_page_address(w * 64 + at),
+                             (size_t)k << HEAP_PAGE_SHIFT);
+            heap_memory_uncharge((uint64_t)k * HEAP_PAGE_FRAMES);
+            c->promised[w % WORDS] &= ~mask_of(at, k);
+            pages_stats.promised -= k;
+            idle &= ~mask_of(at, k);
+            done += k;
+        }
+    }
+    return done;
+}
+
+void pages_check(void)
+{
+    uint64_t free = 0, promised = 0;
+
+    for (uint64_t c = 0; c < nodes_at(0); c++) {
+        for (int w = 0; w < WORDS; w++) {
+            uint64_t f = chunk_at(c)->free[w], p = chunk_at(c)->promised[w];
+
+            free += (unsigned)__builtin_popcountll(f);
+            promised += (unsigned)__builtin_popcountll(p);
+            if (~f & ~p)
+                panic("heap: a page of chunk %lu is used and not promised",
+                      (unsigned long)c);
+        }
+    }
+    if (free != pages_stats.free || promised != pages_stats.promised)
+        panic(
+            "heap: %lu pages are free, %lu counted; %lu promised, %lu counted",
+            (unsigned long)free, (unsigned long)pages_stats.free,
+            (unsigned long)promised, (unsigned long)pages_stats.promised);
+    for (int level = 0; level < LEVELS; level++) {
+        for (uint64_t i = 0; i < nodes_at(level); i++) {
+            struct sum s =
+                level == 0 ? sum_chunk(chunk_at(i)) : sum_node(level, i);
+
+            if (memcmp(&s, sum_at(level, i), sizeof s) != 0)
+                panic("heap: summary %lu of level %d is wrong",
+                      (unsigned long)i, level);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+// Heap pages of 8 KiB: which are free, and which have been used before.
+//
+// An address-ordered first fit over bitmaps, found through a radix tree of
+// summaries. The heap is one range that grows at its end.
+//
+// Source: Go, src/runtime/mpagealloc.go and design 35112 (the idea of summaries
+// of start, max, end).
+#pragma once
+
+#include <stdatomic.h>
+
+#include "arch/arch.h"
+
+enum {
+    HEAP_PAGE_SHIFT = 13,
+    HEAP_PAGE = 1 << HEAP_PAGE_SHIFT,
+    HEAP_PAGE_FRAMES = HEAP_PAGE / PAGE_SIZE,
+};
+
+// A heap page's number is its distance from ARCH_HEAP_BASE in pages.
+static inline uint64_t heap_page_of(uintptr_t va)
+{
+    return (va - ARCH_HEAP_BASE) >> HEAP_PAGE_SHIFT;
+}
+
+static inline uintptr_t heap_page_address(uint64_t page)
+{
+    return ARCH_HEAP_BASE + (page << HEAP_PAGE_SHIFT);
+}
+
+#define HEAP_NO_PAGE UINT64_MAX
+
+// Takes n adjacent pages, promised (R14). Returns the first, or HEAP_NO_PAGE when
+// there is no memory. *zero: all of them read as zero. Context of all here:
+// heap_lock held, system stack.
+MUST_USE uint64_t pages_alloc(uint64_t n, bool *zero);
+
+// Gives pages back; they stay promised, with what is in them.
+void pages_free(uint64_t page, uint64_t n);
+
+// Gives the frames of free pages, and their promise, back to mm: about n pages
+// (or all), from the end of the heap. Returns how many pages.
+uint64_t pages_scavenge(uint64_t n);
+
+struct pages_stats {
+    uint64_t total;    // in the heap's range
+    uint64_t free;     // of these
+    uint64_t promised; // of all: used, or free and not yet given back
+    uint64_t metadata; // bytes of tables, bitmaps and summaries
+};
+
+extern struct pages_stats pages_stats; // [heap_lock]
+
+// Most free pages that keep their frames. [c] after heap_init
+extern uint64_t pages_keep;
+
+// Granules of 16 bytes up to the end of the heap. [heap_lock] Read anywhere.
+extern _Atomic uint64_t pages_granules;
+
+static inline uintptr_t pages_end(void)
+{
+    return ARCH_HEAP_BASE +
+           16 * atomic_load_explicit(&pages_granules, memory_order_acquire);
+}
+
+// Bit per granule of 16 bytes: an object begins there. By address / 16.
+#define PAGES_ALLOC_BITS                                                       \
+    ((uint64_t *)(ARCH_HEAPMETA_BASE - ARCH_HEAP_BASE / 128))
+
+// Span of each page, or NULL.
+struct span **pages_spans(void);
+
+// A CPU's byte per page; see cache.h.
+uint8_t *pages_classes(unsigned cpu);
+
+// Maps a CPU's table of classes as far as the heap goes, once it has one.
+MUST_USE bool pages_add_cpu(unsigned cpu);
+
+// Panics if a summary does not fit its bitmap, or the counts do not. Context:
+// heap_lock held.
+void pages_check(void);
