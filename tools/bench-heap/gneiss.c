@@ -14,12 +14,15 @@
 #include <sys/mman.h>
 
 #include "arch/host/native/native.h"
+#include "runtime/heap/cache.h"
 #include "runtime/heap/heap.h"
 
-// The tables, and behind them the frames.
+// The tables, behind them the frames, and the classes of nobody's pages.
 #define META_SIZE   (UINT64_C(1) << 38)
 #define FRAMES_BASE (ARCH_HEAPMETA_BASE + META_SIZE)
 #define FRAMES_SIZE (UINT64_C(1) << 34)
+#define ZERO_BASE   (FRAMES_BASE + FRAMES_SIZE)
+#define ZERO_SIZE   (ARCH_HEAP_SIZE >> HEAP_PAGE_SHIFT)
 
 // Of the machine that the heap shall think it is on: it decides how much free
 // memory is kept.
@@ -87,6 +90,11 @@ bool heap_memory_reclaim(uint64_t frames)
     return false;
 }
 
+void heap_memory_on_pressure(uint64_t (*give)(void))
+{
+    (void)give; // the kernel says nothing
+}
+
 uint64_t heap_memory_total(void)
 {
     return RAM_SIZE;
@@ -94,9 +102,26 @@ uint64_t heap_memory_total(void)
 
 // ---- start and fork ----
 
+// What a thread has for a cache until it starts: nothing can be taken from it,
+// nothing can be put into it.
+static void *no_stack[2 * CACHE_SLOTS] __attribute__((aligned(512)));
+
+struct native_nobody {
+    struct cache cache;
+} native_nobody = {
+    .cache =
+        {
+            .top = {[0 ... HEAP_KINDS * CACHE_CLASSES] =
+                        no_stack + CACHE_SLOTS},
+            .classes = (uint8_t *)ZERO_BASE,
+        },
+};
+
 // Of the heap's locks, so that the child finds none of them held.
 static void before_fork(void)
 {
+    if (native_cpu.number == 0)
+        native_start();
     spin_lock(&heap_lock);
 }
 
@@ -114,7 +139,7 @@ static void in_child(void)
 void native_init(void)
 {
     map(ARCH_HEAP_BASE, ARCH_HEAP_SIZE);
-    map(ARCH_HEAPMETA_BASE, META_SIZE + FRAMES_SIZE);
+    map(ARCH_HEAPMETA_BASE, META_SIZE + FRAMES_SIZE + ZERO_SIZE);
     heap_init();
 }
 

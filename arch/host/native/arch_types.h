@@ -28,15 +28,17 @@ struct arch_ctx {
 };
 
 struct native_cpu {
-    void *local;     // arch_local; NULL: not yet started
+    void *local;     // arch_local
     uint32_t number; // CPU id + 1; 0: not yet started
 };
 
 extern _Thread_local struct native_cpu native_cpu
     __attribute__((tls_model("initial-exec")));
 
-// Makes the calling thread a CPU. Returns arch_local().
-void *native_start(void);
+// Makes the calling thread a CPU. A thread begins with native_nobody as its
+// arch_local(): what the fast paths find there must send them to the system
+// stack, on the way to which the thread starts.
+void native_start(void);
 
 static inline void preempt_disable(void)
 {
@@ -60,16 +62,12 @@ static inline unsigned preempt_count(void)
 
 static inline unsigned arch_cpu_id(void)
 {
-    if (unlikely(native_cpu.number == 0))
-        native_start();
     return native_cpu.number - 1;
 }
 
 static inline void *arch_local(void)
 {
-    void *p = native_cpu.local;
-
-    return likely(p != NULL) ? p : native_start();
+    return native_cpu.local;
 }
 
 static inline void arch_set_local(void *p)

@@ -24,13 +24,13 @@
 #include <unistd.h>
 
 _Thread_local struct native_cpu native_cpu
-    __attribute__((tls_model("initial-exec")));
+    __attribute__((tls_model("initial-exec"))) = {.local = &native_nobody};
 
 enum { FREE = 0, LOST = -1 };
 
 static atomic_flag numbers_lock = ATOMIC_FLAG_INIT;
 static pid_t thread_of[ARCH_MAX_CPUS]; // [numbers_lock] or FREE, LOST
-static void *local_of[ARCH_MAX_CPUS];  // [numbers_lock] while not started
+static void *local_of[ARCH_MAX_CPUS];  // [numbers_lock] NULL: never started
 static pthread_key_t at_exit;          // [c]
 static bool ready;                     // [numbers_lock]
 
@@ -54,9 +54,8 @@ static void stop(void *arg)
     if (native_cpu.number == 0)
         return;
     lock_numbers();
-    local_of[cpu] = native_cpu.local;
     thread_of[cpu] = FREE;
-    native_cpu = (struct native_cpu){0};
+    native_cpu = (struct native_cpu){.local = &native_nobody};
     unlock_numbers();
 }
 
@@ -76,12 +75,10 @@ static unsigned take_number(void)
     panic("native: more than %d threads", ARCH_MAX_CPUS);
 }
 
-void *native_start(void)
+void native_start(void)
 {
     int saved = errno;
 
-    if (native_cpu.number != 0)
-        panic("native: the heap is used before it has begun");
     lock_numbers();
     if (!ready) {
         if (pthread_key_create(&at_exit, stop) != 0)
@@ -92,15 +89,15 @@ void *native_start(void)
     unsigned cpu = take_number();
 
     thread_of[cpu] = gettid();
-    native_cpu = (struct native_cpu){local_of[cpu], cpu + 1};
+    native_cpu.number = cpu + 1;
     unlock_numbers();
-    if (native_cpu.local == NULL) {
+    if (local_of[cpu] == NULL) {
         native_init_cpu();
         local_of[cpu] = native_cpu.local;
     }
+    native_cpu.local = local_of[cpu];
     pthread_setspecific(at_exit, &native_cpu);
     errno = saved;
-    return native_cpu.local;
 }
 
 void native_forked(void)
@@ -122,6 +119,8 @@ unsigned arch_cpu_count(void)
 
 void arch_on_system_stack(void (*fn)(void *), void *arg)
 {
+    if (unlikely(native_cpu.number == 0))
+        native_start();
     fn(arg);
 }
 
