@@ -89,11 +89,15 @@ nofpu    := -mgeneral-regs-only
 # the image may be (tools/imgsize), and most of it is this.
 cold_srcs := $(wildcard boot/*.c arch/*.c runtime/debug/*.c runtime/libc/*.c) \
              $(patsubst %,arch/x86_64/%.c,acpi apic clock console cpu machine) \
-             $(patsubst %,mm/%.c,commit describe init look vm_device) \
-             $(patsubst %,runtime/heap/%.c,heap memory pages report span) \
+             $(patsubst %,mm/%.c,commit describe dirty init look vm vm_device vm_huge vm_range) \
+             $(patsubst %,runtime/heap/%.c,debug heap memory pages report span) \
              runtime/mem/mem.c runtime/mem/where.c runtime/sched/input.c
-size      = $(if $(CLANG),,-fno-align-functions -fno-align-jumps -fno-align-loops) \
-            $(if $(filter $(cold_srcs),$<),-Os)
+# These are leaves of two dozen instructions: no frame.
+frameless := runtime/heap/fast.c runtime/libc/malloc_fast.c
+size      = $(if $(filter $(frameless),$<),-O2 -fomit-frame-pointer \
+                -momit-leaf-frame-pointer) \
+            $(if $(CLANG),,-fno-align-functions -fno-align-jumps -fno-align-loops) \
+            $(if $(filter $(cold_srcs),$(filter-out $(frameless),$<)),-Os)
 libgcc   := $(shell gcc -print-libgcc-file-name)
 
 # ---- goals ------------------------------------------------------------------
@@ -107,7 +111,7 @@ newlib_stamp := $(NEWLIB)/.built
 
 # A file that changes when the flags or the compiler do.
 flags_file := $(O)/.flags
-flags_text := $(CC) $(shell $(CC) -dumpfullversion 2>/dev/null) $(OPT) $(warnings) $(code)
+flags_text = $(cold_srcs) $(frameless) $(CC) $(shell $(CC) -dumpfullversion 2>/dev/null) $(OPT) $(warnings) $(code)
 $(flags_file): FORCE
 	@mkdir -p $(@D)
 	@echo '$(flags_text)' | cmp -s - $@ || echo '$(flags_text)' >$@
@@ -120,12 +124,12 @@ $(newlib_stamp): FORCE
 $(O)/obj/runtime/libc/%.c.o: runtime/libc/%.c $(flags_file) $(newlib_stamp)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(kernel) $(size) $(libc_defs) -c $< -o $@
+	$(Q)$(CC) $(kernel) $(libc_defs) $(size) -c $< -o $@
 
 $(O)/obj/%.c.o: %.c $(flags_file) $(newlib_stamp)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(kernel) $(size) $(nofpu) -c $< -o $@
+	$(Q)$(CC) $(kernel) $(nofpu) $(size) -c $< -o $@
 
 $(O)/obj/%.S.o: %.S $(flags_file)
 	@mkdir -p $(@D)

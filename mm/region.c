@@ -396,6 +396,24 @@ struct nailed_call {
     bool ok;
 };
 
+// One page, charged before it is taken, with the tables it may need: frames that
+// are promised to others are not touched (R14).
+static bool map_nailed(uintptr_t va)
+{
+    const uint64_t most =
+        PT_LEVELS; // the page and a table for each level below
+
+    if (mm_readable(va, 1))
+        return true;
+    if (!mm_charge(most))
+        return false;
+    uint64_t tables = pt_tables();
+    bool ok = region_map_page(va, PROT_R | PROT_W | PROT_GLOBAL, false);
+
+    mm_uncharge(most - ok - (pt_tables() - tables));
+    return ok;
+}
+
 static void map_nailed_call(void *arg)
 {
     struct nailed_call *c = arg;
@@ -403,12 +421,7 @@ static void map_nailed_call(void *arg)
     c->ok = true;
     for (; c->ok && c->va < c->end; c->va += PAGE_SIZE) {
         spin_lock(&mm_lock);
-        uint64_t tables = pt_tables();
-        bool fresh = !mm_readable(c->va, 1);
-
-        c->ok = region_map_page(c->va, PROT_R | PROT_W | PROT_GLOBAL, false);
-        // R14: they cannot be refused later, so promises to others shrink.
-        mm_charge_stack((fresh && c->ok) + pt_tables() - tables);
+        c->ok = map_nailed(c->va);
         spin_unlock(&mm_lock);
     }
 }

@@ -1,6 +1,6 @@
 // Allocation and free of small objects: the caches of the CPUs (mcache).
 //
-// The fast paths touch only what belongs to their CPU, in one no-preempt section:
+// The fast paths (fast.h) touch only what belongs to their CPU, in one no-preempt section:
 // a stack of free objects by class, and the bit that says "allocated". The bit
 // finds double frees and pointers into the middle of objects at once.
 //
@@ -15,8 +15,10 @@
 
 #include "runtime/heap/cache.h"
 
+#include <errno.h>
 #include <string.h>
 
+#include "runtime/heap/debug.h"
 #include "runtime/heap/memory.h"
 #include "runtime/heap/report.h"
 
@@ -27,10 +29,7 @@ static void *no_stack[2 * CACHE_SLOTS] __attribute__((aligned(512)));
 
 static struct cache *caches[ARCH_MAX_CPUS];
 
-static inline bool at_end(void **top)
-{
-    return ((uintptr_t)top & 511) == 0;
-}
+uint8_t cache_manual_index[HEAP_FAST_MAX / 16 + 1];
 
 // ---- making a cache ----
 
@@ -102,7 +101,8 @@ static void unlist(struct cache *c, struct span *s)
 
 static void set_classes(struct cache *c, const struct span *s, bool mine)
 {
-    unsigned i = mine && heap_classes[s->class].size <= HEAP_FAST_MAX &&
+    unsigned i = mine && !heap_debug_slow_free &&
+                         heap_classes[s->class].size <= HEAP_FAST_MAX &&
                          heap_classes[s->class].size % 16 == 0
                      ? cache_index(s->class, s->kind)
                      : 0;
@@ -303,18 +303,34 @@ static void *take_slot(struct cache *c, unsigned class, enum heap_kind kind)
 
     if (s == NULL)
         return NULL;
-    uint64_t *bits = span_free_bits(s);
-    unsigned w = 0;
+    uint64_t *bits = span_free_bits(s), rest;
+    unsigned w = 0, skip = heap_debug_pick(s->nfree), here;
 
-    while (bits[w] == 0)
-        w++;
-    unsigned slot = w * 64 + (unsigned)__builtin_ctzll(bits[w]);
+    for (; (here = (unsigned)__builtin_popcountll(bits[w])) <= skip; w++)
+        skip -= here;
+    for (rest = bits[w]; skip > 0; skip--)
+        rest &= rest - 1;
+    unsigned bit = (unsigned)__builtin_ctzll(rest);
 
-    bits[w] &= bits[w] - 1;
+    bits[w] &= ~(UINT64_C(1) << bit);
     if (--s->nfree == 0)
         unlist(c, s);
-    c->slow_mallocs[class - CACHE_CLASSES]++;
-    return (void *)span_object(s, slot);
+    if (class < CACHE_CLASSES)
+        c->mallocs[cache_index(class, kind)]++;
+    else
+        c->slow_mallocs[class - CACHE_CLASSES]++;
+    return (void *)span_object(s, w * 64 + bit);
+}
+
+// One object from a stack of this CPU.
+static void *take_cached(struct cache *c, unsigned class, enum heap_kind kind)
+{
+    unsigned i = cache_index(class, kind);
+
+    if (c->top[i][-1] == NULL && !fill(c, class, kind))
+        return NULL;
+    c->mallocs[i]++;
+    return *--c->top[i];
 }
 
 static void alloc_small(void *arg)
@@ -323,16 +339,9 @@ static void alloc_small(void *arg)
     struct cache *c = arch_local();
     unsigned class = heap_class_of(a->n);
 
-    if (heap_classes[class].size <= HEAP_FAST_MAX) {
-        void ***top = &c->top[cache_index(class, a->kind)];
-
-        if ((*top)[-1] == NULL && !fill(c, class, a->kind))
-            return;
-        a->p = *--*top;
-        c->mallocs[cache_index(class, a->kind)]++;
-    } else {
-        a->p = take_slot(c, class, a->kind);
-    }
+    a->p = class < CACHE_CLASSES && !heap_debug_on
+               ? take_cached(c, class, a->kind)
+               : take_slot(c, class, a->kind);
     // Release: whoever sees the bit sees an object in its initial state (R16).
     if (a->p != NULL)
         arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)a->p / 16);
@@ -353,27 +362,47 @@ static void alloc_large(void *arg)
     arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)a->p / 16);
 }
 
-static void *alloc(size_t n, enum heap_kind kind)
+static void *alloc(size_t n, enum heap_kind kind, size_t align)
 {
     struct alloc_call a = {.n = n, .kind = kind};
+    unsigned class = n <= HEAP_SMALL_MAX ? heap_class_of(n) : HEAP_CLASSES - 1;
 
-    if (n > ARCH_HEAP_SIZE / 2)
+    if (n > ARCH_HEAP_SIZE / 2 || (heap_debug_on && heap_debug_refuse()))
         return NULL;
+    if (heap_debug_efence() || heap_debug_sample(batch_of(class))) {
+        a.p = heap_debug_guarded(n, align);
+        if (a.p != NULL || heap_debug_efence())
+            return a.p;
+    }
     arch_on_system_stack(n <= HEAP_SMALL_MAX ? alloc_small : alloc_large, &a);
     // The last resort: what caches and idle pages hold, here and elsewhere.
     if (a.p == NULL && heap_memory_reclaim((n + PAGE_SIZE - 1) / PAGE_SIZE))
         arch_on_system_stack(n <= HEAP_SMALL_MAX ? alloc_small : alloc_large,
                              &a);
+    if (heap_debug_on && a.p != NULL)
+        heap_debug_allocated(a.p, n, heap_usable(a.p));
     return a.p;
 }
 
-__attribute__((noinline)) static void *malloc_slow(size_t n)
+void *cache_malloc_slow(size_t n)
 {
     // 16 bytes at least, and a multiple of it: so is the alignment.
-    return alloc(n > 16 ? align_up(n, 16) : 16, HEAP_MANUAL);
+    void *p = n <= ARCH_HEAP_SIZE / 2
+                  ? alloc(n > 16 ? align_up(n, 16) : 16, HEAP_MANUAL, 16)
+                  : NULL;
+
+    if (p == NULL)
+        errno = ENOMEM;
+    return p;
 }
 
-__attribute__((noinline)) static void *pending(void *p)
+void *cache_malloc_empty(size_t n)
+{
+    preempt_enable();
+    return cache_malloc_slow(n);
+}
+
+void *cache_pending(void *p)
 {
     preempt_pending_slow();
     return p;
@@ -476,7 +505,7 @@ static void free_in_span(struct span *s, struct free_call *f)
         put_back(c, f->p);
         return;
     }
-    if (at_end(c->top[index]))
+    if (cache_is_full(c->top[index]))
         empty_half(c, index);
     *c->top[index]++ = f->p;
 }
@@ -506,87 +535,46 @@ static void free_call(void *arg)
     }
 }
 
-__attribute__((noinline)) static void free_slow(void *p)
+void cache_free_slow(void *p)
 {
     struct free_call f = {.p = p};
+    size_t n;
 
     if (p == NULL)
         return;
+    if (heap_debug_is_guarded(p, &n, "free")) {
+        heap_debug_free_guarded(p);
+        return;
+    }
+    if (heap_debug_on)
+        heap_debug_freed(p, heap_usable(p));
     arch_on_system_stack(free_call, &f);
     if (f.wrong != NULL)
         heap_report_bad(p, "free", f.wrong);
 }
 
-// ---- the fast paths ----
-
-// Class by multiple of 16, as an index into `top` of manual objects.
-static uint8_t manual_index[HEAP_FAST_MAX / 16 + 1];
-
-void *heap_malloc(size_t n)
+void cache_free_full(void *p)
 {
-    if (unlikely(n > HEAP_FAST_MAX))
-        return malloc_slow(n);
-    preempt_disable();
-    struct cache *c = arch_local();
-    unsigned i = manual_index[(n + 15) / 16];
-    void *p = c->top[i][-1];
-
-    if (unlikely(p == NULL)) {
-        preempt_enable();
-        return malloc_slow(n);
-    }
-    c->top[i]--;
-    c->mallocs[i]++;
-    arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)p / 16);
-    if (unlikely(preempt_enable_pending()))
-        return pending(p);
-    return p;
-}
-
-void heap_free(void *p)
-{
-    // An unaligned address becomes a granule beyond any.
-    uintptr_t off = (uintptr_t)p - ARCH_HEAP_BASE;
-    uint64_t g = off >> 4 | off << 60;
-
-    if (unlikely(g >=
-                 atomic_load_explicit(&pages_granules, memory_order_relaxed))) {
-        free_slow(p);
-        return;
-    }
-    preempt_disable();
-    struct cache *c = arch_local();
-    unsigned i = c->classes[g / (HEAP_PAGE / 16)];
-    void **top = c->top[i];
-
-    if (unlikely(at_end(top)) ||
-        unlikely(!arch_bit_clear((uint64_t *)ARCH_HEAPMETA_BASE, g))) {
-        preempt_enable();
-        free_slow(p);
-        return;
-    }
-    *top = p;
-    c->top[i] = top + 1;
-    if (unlikely(preempt_enable_pending()))
-        pending(NULL);
+    preempt_enable();
+    cache_free_slow(p);
 }
 
 // ---- for heap.c ----
 
-void *cache_alloc(size_t n, enum heap_kind kind)
+void *cache_alloc(size_t n, enum heap_kind kind, size_t align)
 {
-    return alloc(n, kind);
+    return alloc(n, kind, align);
 }
 
 void cache_init(void)
 {
     unsigned c = 1;
 
-    for (unsigned i = 0; i < ARRAY_LEN(manual_index); i++) {
+    for (unsigned i = 0; i < ARRAY_LEN(cache_manual_index); i++) {
         while (heap_classes[c].size < i * 16 || heap_classes[c].size < 16 ||
                heap_classes[c].size % 16 != 0)
             c++;
-        manual_index[i] = (uint8_t)cache_index(c, HEAP_MANUAL);
+        cache_manual_index[i] = (uint8_t)cache_index(c, HEAP_MANUAL);
     }
     ASSERT(c == CACHE_CLASSES - 1 && heap_classes[c].size == HEAP_FAST_MAX);
 }

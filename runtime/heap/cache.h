@@ -34,7 +34,23 @@ static inline unsigned cache_index(unsigned class, enum heap_kind kind)
     return 1 + kind * CACHE_CLASSES + class;
 }
 
+static inline bool cache_is_full(void **top)
+{
+    return ((uintptr_t)top & 511) == 0;
+}
+
+// Index of the stack for n bytes of manual memory, by (n + 15) / 16.
+extern uint8_t cache_manual_index[HEAP_FAST_MAX / 16 + 1]; // [c]
+
+// Where the fast paths end: each is the last call of one. _empty and _full end
+// its no-preempt section; cache_pending returns its argument. errno is set.
+void *cache_malloc_slow(size_t n);
+void *cache_malloc_empty(size_t n);
+void *cache_pending(void *p);
+void cache_free_slow(void *p);
+void cache_free_full(void *p);
+
 void cache_init(void);
-void *cache_alloc(size_t n, enum heap_kind kind);
+void *cache_alloc(size_t n, enum heap_kind kind, size_t align);
 void cache_flush(void);
 void cache_stats(struct heap_stats *s);

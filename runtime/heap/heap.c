@@ -6,6 +6,7 @@
 
 #include "arch/option.h"
 #include "runtime/heap/cache.h"
+#include "runtime/heap/debug.h"
 #include "runtime/heap/memory.h"
 #include "runtime/heap/report.h"
 
@@ -15,7 +16,7 @@ enum {
 
 static uint64_t keep_bytes = UINT64_MAX;
 OPTION_ROW(opt_keep, "heap.keep",
-           "most free memory that malloc keeps, bytes with K, M, G (a 32nd of "
+           "most free memory that malloc keeps, bytes with K, M, G (a 64th of "
            "the RAM)",
            &keep_bytes, NULL, 0, UINT64_MAX, OPTION_SIZE);
 
@@ -24,8 +25,9 @@ void heap_init(void)
     span_init();
     cache_init();
     if (keep_bytes == UINT64_MAX)
-        keep_bytes = heap_memory_total() / 32;
+        keep_bytes = heap_memory_total() / 64;
     pages_keep = keep_bytes / HEAP_PAGE;
+    heap_debug_init();
     heap_memory_on_pressure(heap_trim);
 }
 
@@ -65,7 +67,8 @@ static bool reads_as_zero(const void *p)
 {
     const struct span *s = span_of((uintptr_t)p);
 
-    return s->class == 0 && s->zero;
+    // A guarded object is in no span, and fresh.
+    return s == NULL || (s->class == 0 && s->zero && !heap_debug_on);
 }
 
 void *heap_alloc(size_t n, enum heap_kind kind, size_t align, bool zero)
@@ -74,14 +77,18 @@ void *heap_alloc(size_t n, enum heap_kind kind, size_t align, bool zero)
 
     if (n > ARCH_HEAP_SIZE / 2 || align > ARCH_HEAP_SIZE / 4)
         return NULL;
-    if (align <= 16) {
+    if (heap_debug_efence() && align > 16 && align <= PAGE_SIZE) {
+        p = heap_debug_refuse() ? NULL : heap_debug_guarded(n, align);
+    } else if (align <= 16) {
         p = kind == HEAP_MANUAL ? heap_malloc(n)
-                                : cache_alloc(n > 16 ? n : 16, kind);
+                                : cache_alloc(n > 16 ? n : 16, kind, 16);
     } else if (aligned_size(n, align) != 0) {
-        p = cache_alloc(aligned_size(n, align), kind);
+        p = cache_alloc(aligned_size(n, align), kind, align);
     } else {
         struct pages_call c = {.n = n, .align = align, .kind = kind};
 
+        if (heap_debug_on && heap_debug_refuse())
+            return NULL;
         arch_on_system_stack(alloc_pages, &c);
         p = c.s != NULL ? (void *)span_base(c.s) : NULL;
     }
@@ -111,6 +118,10 @@ static size_t usable(const struct span *s)
 
 size_t heap_usable(const void *p)
 {
+    size_t n;
+
+    if (heap_debug_is_guarded(p, &n, "malloc_usable_size"))
+        return n;
     return usable(object_span(p, "malloc_usable_size"));
 }
 
@@ -143,26 +154,65 @@ static bool move_pages(struct span *from, struct span *to, size_t bytes)
     return m.done;
 }
 
+struct resize_call {
+    struct span *s;
+    uint64_t npages;
+    bool done;
+};
+
+static void resize_call(void *arg)
+{
+    struct resize_call *r = arg;
+
+    spin_lock(&heap_lock);
+    r->done = span_resize(r->s, r->npages);
+    spin_unlock(&heap_lock);
+}
+
+static bool resize_in_place(struct span *s, size_t n)
+{
+    struct resize_call r = {s, (n + HEAP_PAGE - 1) >> HEAP_PAGE_SHIFT, false};
+
+    if (s->class != 0 || n <= HEAP_SMALL_MAX || n > ARCH_HEAP_SIZE / 2)
+        return false;
+    arch_on_system_stack(resize_call, &r);
+    return r.done;
+}
+
+// s: the object's span, if it has one.
+static void *copy_to_new(void *p, size_t had, size_t n, struct span *s)
+{
+    void *q = heap_malloc(n);
+    size_t keep = n < had ? n : had;
+
+    if (q == NULL)
+        return n <= had ? p : NULL;
+    struct span *to = s != NULL ? span_of((uintptr_t)q) : NULL;
+
+    if (to == NULL || !move_pages(s, to, keep))
+        memcpy(q, p, keep);
+    heap_free(p);
+    return q;
+}
+
 void *heap_realloc(void *p, size_t n)
 {
+    size_t had;
+
     if (p == NULL)
         return heap_malloc(n);
+    if (heap_debug_is_guarded(p, &had, "realloc"))
+        return copy_to_new(p, had, n, NULL);
     struct span *s = object_span(p, "realloc");
-    size_t had = usable(s);
+
+    had = usable(s);
 
     // It fits, and does not waste more than half.
     if (n <= had && (n > had / 2 || had <= 64))
         return p;
-    void *q = heap_malloc(n);
-
-    if (q == NULL)
-        return n <= had ? p : NULL;
-    size_t keep = n < had ? n : had;
-
-    if (!move_pages(s, span_of((uintptr_t)q), keep))
-        memcpy(q, p, keep);
-    heap_free(p);
-    return q;
+    if (resize_in_place(s, n))
+        return p;
+    return copy_to_new(p, had, n, s);
 }
 
 // ---- giving back ----

@@ -11,9 +11,9 @@ void heap_init(void);
 // memory. Context: boot, or the CPU's start.
 void heap_cpu_init(void);
 
-// n bytes of manual memory, 16-byte aligned; NULL: no memory. These two are the
-// fast paths behind malloc and free: one no-preempt section of a few dozen
-// instructions, no lock. Context: any but interrupt.
+// malloc and free: n bytes of manual memory, 16-byte aligned; NULL and errno: no
+// memory. One no-preempt section of two dozen instructions, no lock (fast.h).
+// Context: any but interrupt.
 void *heap_malloc(size_t n);
 void heap_free(void *p);
 

@@ -64,13 +64,14 @@ bool heap_memory_move(uintptr_t from, uintptr_t to, size_t bytes)
 
 void *heap_memory_frames(size_t bytes)
 {
+    ASSERT(bytes <= PAGE_SIZE);
+    if (!mm_charge(1))
+        return NULL;
     paddr_t p = frame_alloc(0, FRAME_ZERO);
 
-    ASSERT(bytes <= PAGE_SIZE);
     if (p.raw == 0)
-        return NULL;
-    mm_charge_stack(1);
-    return arch_direct(p);
+        mm_uncharge(1);
+    return p.raw != 0 ? arch_direct(p) : NULL;
 }
 
 bool heap_memory_reclaim(uint64_t frames)

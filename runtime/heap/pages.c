@@ -376,6 +376,32 @@ static bool promise(uint64_t page, uint64_t n, bool *zero)
     return true;
 }
 
+static void take_found(uint64_t page, uint64_t n)
+{
+    each_word(page, n, use, NULL);
+    pages_stats.free -= n;
+    climb(page >> CHUNK_SHIFT, (page + n - 1) >> CHUNK_SHIFT);
+}
+
+static void count_used(struct chunk *c, unsigned word, uint64_t mask, void *arg)
+{
+    *(bool *)arg |= (c->free[word] & mask) != mask;
+}
+
+bool pages_take(uint64_t page, uint64_t n, bool *zero)
+{
+    uint64_t end = page + n;
+    bool used = false;
+
+    if (end > pages_stats.total && !grow(end - pages_stats.total))
+        return false;
+    each_word(page, n, count_used, &used);
+    if (used || !promise(page, n, zero))
+        return false;
+    take_found(page, n);
+    return true;
+}
+
 uint64_t pages_alloc(uint64_t n, bool *zero)
 {
     uint64_t page = find(n);
@@ -388,9 +414,7 @@ uint64_t pages_alloc(uint64_t n, bool *zero)
     }
     if (!promise(page, n, zero))
         return HEAP_NO_PAGE;
-    each_word(page, n, use, NULL);
-    pages_stats.free -= n;
-    climb(page >> CHUNK_SHIFT, (page + n - 1) >> CHUNK_SHIFT);
+    take_found(page, n);
     return page;
 }
 

@@ -35,6 +35,9 @@ static inline uintptr_t heap_page_address(uint64_t page)
 // heap_lock held, system stack.
 MUST_USE uint64_t pages_alloc(uint64_t n, bool *zero);
 
+// Takes exactly these pages, if all are free (the heap grows for it). As above.
+MUST_USE bool pages_take(uint64_t page, uint64_t n, bool *zero);
+
 // Gives pages back; they stay promised, with what is in them.
 void pages_free(uint64_t page, uint64_t n);
 
@@ -56,6 +59,11 @@ extern uint64_t pages_keep;
 
 // Granules of 16 bytes up to the end of the heap. [heap_lock] Read anywhere.
 extern _Atomic uint64_t pages_granules;
+
+static inline uint64_t pages_granules_now(void)
+{
+    return *(volatile uint64_t *)&pages_granules;
+}
 
 static inline uintptr_t pages_end(void)
 {

@@ -103,13 +103,13 @@ static void free_struct(struct span *s)
 
 // ---- spans ----
 
-static void enter(struct span *s, struct span *value)
+static void enter(uint64_t page, uint64_t n, struct span *value)
 {
-    struct span *_Atomic *t = (struct span * _Atomic *)pages_spans();
+    struct span *_Atomic *t = (struct span * _Atomic *)pages_spans() + page;
 
     // Release: who finds the span finds it complete.
-    for (uint64_t i = 0; i < s->npages; i++)
-        atomic_store_explicit(&t[s->page + i], value, memory_order_release);
+    for (uint64_t i = 0; i < n; i++)
+        atomic_store_explicit(&t[i], value, memory_order_release);
 }
 
 static struct span *new_span(uint64_t npages, unsigned class,
@@ -136,13 +136,13 @@ static struct span *new_span(uint64_t npages, unsigned class,
         for (unsigned w = 0; w < span_words(s); w++, slots -= 64)
             s->bits[w] = slots >= 64 ? UINT64_MAX : (UINT64_C(1) << slots) - 1;
     }
-    enter(s, s);
+    enter(s->page, s->npages, s);
     return s;
 }
 
 void span_delete(struct span *s)
 {
-    enter(s, NULL);
+    enter(s->page, s->npages, NULL);
     pages_free(s->page, s->npages);
     free_struct(s);
 }
@@ -164,15 +164,35 @@ struct span *span_new_aligned(uint64_t npages, uint64_t align,
     uint64_t first = align_up(s->page, align);
     uint64_t before = first - s->page, behind = slack - before;
 
-    enter(s, NULL);
+    enter(s->page, s->npages, NULL);
     if (before > 0)
         pages_free(s->page, before);
     if (behind > 0)
         pages_free(first + npages, behind);
     s->page = (uint32_t)first;
     s->npages = (uint32_t)npages;
-    enter(s, s);
+    enter(s->page, s->npages, s);
     return s;
+}
+
+bool span_resize(struct span *s, uint64_t npages)
+{
+    uint64_t had = s->npages;
+    bool zero;
+
+    if (npages > UINT32_MAX)
+        return false;
+    if (npages > had) {
+        if (!pages_take(s->page + had, npages - had, &zero))
+            return false;
+        enter(s->page + had, npages - had, s);
+        s->zero &= zero;
+    } else if (npages < had) {
+        enter(s->page + npages, had - npages, NULL);
+        pages_free(s->page + npages, had - npages);
+    }
+    s->npages = (uint32_t)npages;
+    return true;
 }
 
 static void unlink_central(struct span *s)

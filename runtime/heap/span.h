@@ -117,6 +117,9 @@ struct span *span_new_large(uint64_t npages, enum heap_kind kind);
 struct span *span_new_aligned(uint64_t npages, uint64_t align,
                               enum heap_kind kind);
 
+// Gives a large span another length where it lies. False: no room, or no memory.
+MUST_USE bool span_resize(struct span *s, uint64_t npages);
+
 // Panics if a span is damaged.
 void span_check(void);
 

@@ -1,4 +1,5 @@
-// malloc and its family, newlib's _r forms too, over the heap.
+// malloc and its family, newlib's _r forms too, over the heap. malloc and free
+// themselves are in malloc_fast.c.
 
 #include <errno.h>
 #include <malloc.h>
@@ -14,18 +15,6 @@ static void *checked(void *p)
     if (p == NULL)
         errno = ENOMEM;
     return p;
-}
-
-void *malloc(size_t n)
-{
-    void *p = heap_malloc(n);
-
-    return likely(p != NULL) ? p : checked(NULL);
-}
-
-void free(void *p)
-{
-    heap_free(p);
 }
 
 void *calloc(size_t count, size_t size)

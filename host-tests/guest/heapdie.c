@@ -1,0 +1,96 @@
+// Crimes against the heap that must end in a report. One argument: which.
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host-tests/guest/par.h"
+#include "host-tests/guest/tap.h"
+
+static char *volatile p;
+static char in_bss[64];
+
+static void free_there(unsigned cpu, void *arg)
+{
+    if (cpu == 1)
+        free(arg);
+}
+
+static void free_once_more(unsigned cpu, void *arg)
+{
+    (void)cpu;
+    free(arg);
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+    char local[64];
+    void *keep = malloc(100); // its span stays
+
+    p = malloc(100);
+    memset(p, 1, 100);
+    if (strcmp(what, "double") == 0) {
+        free(p);
+        free(p);
+    } else if (strcmp(what, "double_other") == 0) {
+        free(p);
+        free(malloc(100));
+        p = malloc(100);
+        char *q = malloc(100);
+
+        free(p);
+        free(q);
+        free(p);
+    } else if (strcmp(what, "double_large") == 0) {
+        p = malloc(100000);
+        free(p);
+        free(p);
+    } else if (strcmp(what, "double_remote") == 0) {
+        par_run(free_there, p);
+        par_run(free_once_more, p);
+    } else if (strcmp(what, "interior") == 0) {
+        free(p + 16);
+    } else if (strcmp(what, "interior_large") == 0) {
+        p = malloc(100000);
+        free(p + 4096);
+    } else if (strcmp(what, "unaligned") == 0) {
+        free(p + 1);
+    } else if (strcmp(what, "stack") == 0) {
+        p = local;
+        free(p);
+    } else if (strcmp(what, "bss") == 0) {
+        p = in_bss;
+        free(p);
+    } else if (strcmp(what, "garbage") == 0) {
+        p = (char *)0x123456789abcde0;
+        free(p);
+    } else if (strcmp(what, "realloc_freed") == 0) {
+        free(p);
+        p = realloc(p, 5000);
+    } else if (strcmp(what, "use_after_free") == 0) {
+        free(p);
+        p[50] = 2;
+        for (int i = 0; i < 1000; i++)
+            keep = malloc(100);
+    } else if (strcmp(what, "read_after_free") == 0) {
+        free(p);
+        return p[50];
+    } else if (strcmp(what, "overrun") == 0) {
+        p[112] = 1; // the object and its padding end before
+    } else if (strcmp(what, "read_any_freed") == 0) {
+        // One in a few is guarded: sooner or later it is this one.
+        for (int i = 0; i < 100000; i++) {
+            p = malloc(100);
+            free(p);
+            in_bss[0] = p[50];
+        }
+    } else if (strcmp(what, "damage") == 0) {
+        // What a wild store to the heap's own structures does.
+        extern struct span *span_of(uintptr_t va);
+        *((unsigned char *)span_of((uintptr_t)p) + 24) ^= 1;
+        p = malloc(3000);
+        free(p);
+    }
+    return keep == NULL; // still here
+}

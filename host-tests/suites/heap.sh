@@ -1,0 +1,42 @@
+# The heap: torture on all CPUs, and crimes that must be found.
+
+for cpus in 1 2 4; do
+    add "heap/torture-${cpus}cpu" tap -c "$cpus" @heap
+done
+add heap/torture-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @heap 20000 5
+add heap/torture-16M tap -c 2 -m 16M @heap 20000 3
+add heap/torture-8G tap -c 2 -m 8G @heap 20000 4
+add heap/fill tap -c 2 -o heap.fill=1 @heap 10000 6
+add heap/random tap -c 2 -o heap.random=1 @heap 10000 7
+add heap/check tap -c 2 -o heap.check=1000 @heap 2000 8
+add heap/guard tap -c 2 -o heap.guard=100 @heap 10000 9
+
+heap_die() # which, options of the runner, regex...
+{
+    add "heap/die-$1" dies 2 "${@:3}" "#[0-9]+ .* main\+" -- $2 @heapdie "$1"
+}
+
+heap_die double '' '^panic: free of 0x[0-9a-f]+: freed already, or never' \
+    'free object 0x[0-9a-f]+ of 112 bytes, span 0x'
+heap_die double_other '' '^panic: free of 0x[0-9a-f]+: freed already'
+heap_die double_large '' '^panic: free of 0x[0-9a-f]+: not an address of the heap'
+add heap/die-double_remote dies 2 '^panic: free of 0x[0-9a-f]+: freed' \
+    "#[0-9]+ .* par_entry" -- -c 2 @heapdie double_remote
+heap_die interior '' '^panic: free of 0x[0-9a-f]+: not the beginning of an' \
+    '16 bytes into the allocated object 0x[0-9a-f]+ of 112 bytes'
+heap_die interior_large '' '^panic: free of .*: not the beginning' \
+    '4096 bytes into the allocated object'
+heap_die unaligned '' '^panic: free of .*: not the beginning' '1 bytes into'
+heap_die stack '' '^panic: free of 0x[0-9a-f]+, which is not an address of the heap'
+heap_die bss '' '^panic: free of 0x[0-9a-f]+, which is not an address of the heap'
+heap_die garbage '' '^panic: free of 0x123456789abcde0, which is not'
+heap_die realloc_freed '' '^panic: realloc of .*: freed already'
+heap_die use_after_free '-o heap.fill=1' \
+    '^panic: heap: 0x[0-9a-f]+ was written to after it was freed .byte 50 of 112'
+heap_die read_after_free '-o heap.efence=1' '^panic: .* memory access .read of' \
+    'an object that was freed'
+heap_die overrun '-o heap.efence=1' '^panic: invalid memory access .write of' \
+    '0 bytes past the end of a guarded object of malloc'
+heap_die read_any_freed '-o heap.guard=1000' '^panic: .* memory access .read of' \
+    'an object that was freed'
+heap_die damage '-o heap.check=1' '^panic: heap: page [0-9]+ belongs to a damaged span'

@@ -1,0 +1,234 @@
+// See debug.h.
+//
+// A guarded object has pages of its own and ends where they end, 16-byte aligned;
+// behind it nothing is mapped. When it is freed its memory goes at once and its
+// addresses stay taken for a while, so that a use of either kind faults at the
+// instruction that commits it.
+//
+//   | size ... (unused) ... | object | nothing |
+//   ^ mapping                        ^ end of the mapping
+//
+// Locks: none; counters are atomic, relaxed. The ring of freed ones is changed by
+// exchange.
+
+#include "runtime/heap/debug.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "arch/option.h"
+#include "mm/mm.h"
+#include "runtime/heap/report.h"
+
+enum {
+    FILL_NEW = 0xa5,
+    FILL_FREED = 0x5a,
+    FREED_KEPT = 1024, // addresses of freed objects that stay taken
+};
+
+bool heap_debug_on, heap_debug_slow_free;
+
+static bool fill, random_slots, efence;
+static uint64_t check_every, guard_every;
+static _Atomic uint64_t fail_in; // as mm_fail_in: twice the count, odd: and on
+static _Atomic uint64_t calls, until_guard;
+
+OPTION_BOOL(
+    opt_fill, "heap.fill", fill,
+    "fill allocated and freed memory, and look whether freed is changed");
+OPTION_BOOL(opt_random, "heap.random", random_slots,
+            "malloc's addresses are in random order");
+OPTION_BOOL(opt_efence, "heap.efence", efence,
+            "each object on pages of its own, unmapped when freed: slow");
+OPTION_UINT(opt_check, "heap.check", check_every, 0, UINT32_MAX,
+            "check the whole heap at every Nth call");
+OPTION_UINT(opt_guard, "heap.guard", guard_every, 0, UINT32_MAX,
+            "one object in N as with heap.efence");
+
+static const char fail_meaning[] =
+    "N or N+: allocation N fails, +: and all later";
+
+static const char *set_fail(const char *s)
+{
+    uint64_t n = 0;
+
+    while (*s >= '0' && *s <= '9')
+        n = n * 10 + (uint64_t)(*s++ - '0');
+    bool on = *s == '+';
+
+    fail_in = n > 0 ? 2 * n + on : 0;
+    return s[on] == '\0' ? NULL : fail_meaning;
+}
+
+OPTION_CALL(opt_fail, "heap.fail", set_fail, fail_meaning);
+
+void heap_debug_init(void)
+{
+    heap_debug_on =
+        fill || random_slots || efence || check_every > 0 || fail_in > 0;
+    // So that caches run empty and sampling comes round.
+    heap_debug_slow_free = heap_debug_on || guard_every > 0;
+    until_guard = guard_every;
+}
+
+bool heap_debug_refuse(void)
+{
+    uint64_t left = atomic_load_explicit(&fail_in, memory_order_relaxed);
+
+    if (check_every > 0 && ++calls % check_every == 0)
+        heap_check();
+    do {
+        if (left < 2)
+            return left != 0;
+    } while (!atomic_compare_exchange_weak_explicit(
+        &fail_in, &left, left - 2, memory_order_relaxed, memory_order_relaxed));
+    return left < 4;
+}
+
+bool heap_debug_efence(void)
+{
+    return efence;
+}
+
+// ---- filling ----
+
+static bool all(const uint8_t *p, size_t n, uint8_t value)
+{
+    return n == 0 || (p[0] == value && memcmp(p, p + 1, n - 1) == 0);
+}
+
+void heap_debug_allocated(void *p, size_t n, size_t usable)
+{
+    const struct span *s = span_of((uintptr_t)p);
+
+    if (!fill)
+        return;
+    // Pages that were never used are zero; what was freed is as it was left. Of
+    // pages that were something else before nothing is known.
+    if (s != NULL && s->class != 0 && s->zero && !all(p, usable, FILL_FREED) &&
+        !all(p, usable, 0)) {
+        const uint8_t *b = p;
+        size_t at = 0;
+
+        while (at < usable && b[at] == FILL_FREED)
+            at++;
+        panic("heap: 0x%lx was written to after it was freed (byte %lu of %lu "
+              "is 0x%02x)",
+              (unsigned long)(uintptr_t)p, (unsigned long)at,
+              (unsigned long)usable, b[at]);
+    }
+    memset(p, FILL_NEW, n);
+}
+
+void heap_debug_freed(void *p, size_t n)
+{
+    if (check_every > 0 && ++calls % check_every == 0)
+        heap_check();
+    if (fill && n <= HEAP_SMALL_MAX)
+        memset(p, FILL_FREED, n);
+}
+
+unsigned heap_debug_pick(unsigned n)
+{
+    return random_slots && n > 1 ? (unsigned)(arch_random() % n) : 0;
+}
+
+// ---- guarded objects ----
+
+static const char live_name[] = "a guarded object of malloc";
+static const char freed_name[] = "an object that was freed";
+
+static uintptr_t _Atomic freed[FREED_KEPT]; // begin of the mapping | pages
+static _Atomic unsigned next_freed;
+
+bool heap_debug_sample(unsigned objects)
+{
+    uint64_t left;
+
+    if (likely(guard_every == 0))
+        return false;
+    left =
+        atomic_fetch_sub_explicit(&until_guard, objects, memory_order_relaxed);
+    if ((int64_t)left > (int64_t)objects)
+        return false;
+    atomic_store_explicit(&until_guard, guard_every, memory_order_relaxed);
+    return true;
+}
+
+void *heap_debug_guarded(size_t n, size_t align)
+{
+    if (!efence && guard_every == 0)
+        return NULL;
+    size_t room = align_up(n > 0 ? n : 1, align < 16 ? 16 : align);
+    size_t bytes = align_up(room + sizeof(size_t), PAGE_SIZE);
+    uintptr_t va = 0;
+
+    if (align > PAGE_SIZE || bytes < n ||
+        vm_map(&va, bytes, PROT_R | PROT_W, 0, live_name) != 0)
+        return NULL;
+    *(size_t *)va = n;
+    return (void *)(va + bytes - room);
+}
+
+struct guarded {
+    uintptr_t va;
+    struct mm_look look;
+};
+
+static void look_call(void *arg)
+{
+    struct guarded *g = arg;
+
+    spin_lock(&mm_lock);
+    mm_look(g->va, &g->look);
+    spin_unlock(&mm_lock);
+}
+
+bool heap_debug_is_guarded(const void *p, size_t *n, const char *call)
+{
+    struct guarded g = {.va = (uintptr_t)p};
+
+    if (!efence && guard_every == 0)
+        return false;
+    arch_on_system_stack(look_call, &g);
+    if (!g.look.in_region)
+        return false;
+    if (g.look.name == freed_name)
+        heap_report_bad(p, call, "freed already");
+    if (g.look.name != live_name)
+        return false;
+    *n = *(size_t *)g.look.start;
+    // Its alignment is not known: as much as the address has is believed.
+    if ((uintptr_t)p % 16 != 0 || (uintptr_t)p + *n > g.look.end ||
+        g.look.end - (uintptr_t)p >= *n + PAGE_SIZE)
+        heap_report_bad(p, call, "not the beginning of an object");
+    return true;
+}
+
+void heap_debug_free_guarded(void *p)
+{
+    struct guarded g = {.va = (uintptr_t)p};
+
+    arch_on_system_stack(look_call, &g);
+    uintptr_t va = g.look.start;
+    size_t bytes = g.look.end - va;
+    unsigned i =
+        atomic_fetch_add_explicit(&next_freed, 1, memory_order_relaxed) %
+        FREED_KEPT;
+
+    // Unmapped, and only the addresses taken again: there is nobody between but
+    // who frees it a second time.
+    if (vm_unmap(va, bytes) != 0)
+        return;
+    uintptr_t again = va;
+
+    if (bytes / PAGE_SIZE >= PAGE_SIZE ||
+        vm_map(&again, bytes, 0, VM_FIXED, freed_name) != 0)
+        return;
+    uintptr_t old = atomic_exchange_explicit(&freed[i], va | bytes / PAGE_SIZE,
+                                             memory_order_relaxed);
+
+    if (old != 0 &&
+        vm_unmap(align_down(old, PAGE_SIZE), old % PAGE_SIZE * PAGE_SIZE) != 0)
+        panic("heap: the addresses of a freed object are not there");
+}

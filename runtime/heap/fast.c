@@ -1,0 +1,13 @@
+// malloc and free under the runtime's own names.
+
+#include "runtime/heap/fast.h"
+
+void *heap_malloc(size_t n)
+{
+    return heap_fast_malloc(n);
+}
+
+void heap_free(void *p)
+{
+    heap_fast_free(p);
+}
