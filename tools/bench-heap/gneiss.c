@@ -10,10 +10,12 @@
 
 #include "runtime/heap/memory.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sys/mman.h>
 
 #include "arch/host/native/native.h"
+#include "mm/mm.h"
 #include "runtime/heap/cache.h"
 #include "runtime/heap/heap.h"
 
@@ -100,6 +102,29 @@ uint64_t heap_memory_total(void)
     return RAM_SIZE;
 }
 
+// ---- mm/, for boot options that nobody can set here ----
+
+struct spinlock mm_lock;
+
+int vm_map(uintptr_t *va, size_t bytes, unsigned prot, unsigned flags,
+           const char *name)
+{
+    (void)va, (void)bytes, (void)prot, (void)flags, (void)name;
+    return -ENOMEM;
+}
+
+int vm_unmap(uintptr_t va, size_t bytes)
+{
+    (void)va, (void)bytes;
+    return -EINVAL;
+}
+
+void mm_look(uintptr_t va, struct mm_look *l)
+{
+    (void)va;
+    *l = (struct mm_look){0};
+}
+
 // ---- start and fork ----
 
 // What a thread has for a cache until it starts: nothing can be taken from it,
@@ -120,8 +145,7 @@ struct native_nobody {
 // Of the heap's locks, so that the child finds none of them held.
 static void before_fork(void)
 {
-    if (native_cpu.number == 0)
-        native_start();
+    native_start();
     spin_lock(&heap_lock);
 }
 
@@ -148,9 +172,10 @@ void native_init_cpu(void)
     heap_cpu_init();
 }
 
-// Not in native_init, since it allocates.
-__attribute__((constructor)) static void follow_forks(void)
+// The first of all constructors (-z initfirst): the heap must not be used before.
+__attribute__((constructor)) static void begin(void)
 {
+    native_start();
     if (pthread_atfork(before_fork, in_parent, in_child) != 0)
         panic("native: pthread_atfork failed");
 }

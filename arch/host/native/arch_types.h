@@ -35,9 +35,9 @@ struct native_cpu {
 extern _Thread_local struct native_cpu native_cpu
     __attribute__((tls_model("initial-exec")));
 
-// Makes the calling thread a CPU. A thread begins with native_nobody as its
-// arch_local(): what the fast paths find there must send them to the system
-// stack, on the way to which the thread starts.
+// Makes the calling thread a CPU if it is none. A thread begins with
+// native_nobody as its arch_local(): what the fast paths find there must send
+// them to the system stack, on the way to which the thread starts.
 void native_start(void);
 
 static inline void preempt_disable(void)

@@ -79,6 +79,8 @@ void native_start(void)
 {
     int saved = errno;
 
+    if (native_cpu.number != 0)
+        return;
     lock_numbers();
     if (!ready) {
         if (pthread_key_create(&at_exit, stop) != 0)
