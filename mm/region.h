@@ -52,6 +52,9 @@ struct region {
     uint64_t object_page;
     unsigned frozen; // a clone is being made: stores wait
 
+    // Where not all of it is promised: may fault-around map this page? [c]
+    // Context: mm_lock held.
+    bool (*ahead)(uintptr_t va);
     uintptr_t next_fault;   // where fault-around expects more
     uint32_t window;        // pages mapped by the last fault
     struct dirty_log *logs; // clients that watch it (dirty.h)

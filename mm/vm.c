@@ -57,7 +57,7 @@ int vm_map(uintptr_t *va, size_t bytes, unsigned prot, unsigned flags,
 
     if (vm_check_range(*va, bytes) != 0)
         return -EINVAL;
-    vm_run(map_call, &c);
+    vm_run_charging(map_call, &c);
     if (c.result == 0)
         *va = c.va;
     return (int)c.result;
@@ -98,7 +98,7 @@ static int unmap_locked(struct vm_call *c)
     }
     while ((at = first_in(c->va, end)) != NULL) {
         vm_bequeath(at);
-        vm_uncharge(vm_cost(at));
+        vm_uncharge_later(c, vm_cost(at));
         region_erase(at);
         region_free(at);
     }
@@ -116,6 +116,7 @@ static void unmap_call(void *arg)
     spin_unlock(&mm_lock);
     if (c->result == 0)
         vm_drop_range(c->va, c->va + c->bytes);
+    vm_given_back(c);
 }
 
 int vm_unmap(uintptr_t va, size_t bytes)
@@ -202,7 +203,7 @@ int vm_protect(uintptr_t va, size_t bytes, unsigned prot)
 
     if (vm_check_range(va, bytes) != 0)
         return -EINVAL;
-    vm_run(protect_call, &c);
+    vm_run_charging(protect_call, &c);
     return (int)c.result;
 }
 
@@ -223,7 +224,7 @@ static int decommit_locked(struct vm_call *c)
         vm_thaw(r);
         if (c->flags) { // back to a mere reservation
             vm_bequeath(r);
-            vm_uncharge(vm_cost(r));
+            vm_uncharge_later(c, vm_cost(r));
             r->flags |= REGION_RESERVED;
             r->prot = 0;
         }
@@ -253,19 +254,12 @@ static uintptr_t other_view(uintptr_t va, uintptr_t end)
     return 0;
 }
 
-static void decommit_call(void *arg)
+// The memory is discarded, whoever shows it.
+static void drop_all_views(struct vm_call *c)
 {
-    struct vm_call *c = arg;
     uintptr_t at;
 
-    spin_lock(&mm_lock);
-    c->result = decommit_locked(c);
-    vm_unite(c->va, c->va + c->bytes);
-    spin_unlock(&mm_lock);
-    if (c->result != 0)
-        return;
     vm_drop_range(c->va, c->va + c->bytes);
-    // The memory is discarded, whoever shows it.
     for (;;) {
         spin_lock(&mm_lock);
         at = other_view(c->va, c->va + c->bytes);
@@ -274,6 +268,19 @@ static void decommit_call(void *arg)
             return;
         vm_drop_range(at, at + PAGE_SIZE);
     }
+}
+
+static void decommit_call(void *arg)
+{
+    struct vm_call *c = arg;
+
+    spin_lock(&mm_lock);
+    c->result = decommit_locked(c);
+    vm_unite(c->va, c->va + c->bytes);
+    spin_unlock(&mm_lock);
+    if (c->result == 0)
+        drop_all_views(c);
+    vm_given_back(c);
 }
 
 int vm_decommit(uintptr_t va, size_t bytes, bool unreserve)

@@ -103,7 +103,7 @@ int vm_map_device(uintptr_t *va, paddr_t pa, size_t bytes, unsigned prot,
     if (vm_check_range(*va, bytes) != 0 || pa.raw % PAGE_SIZE != 0 ||
         pa.raw >= ARCH_DIRECT_SIZE || bytes > ARCH_DIRECT_SIZE - pa.raw)
         return -EINVAL;
-    vm_run(map_device_call, &c);
+    vm_run_charging(map_device_call, &c);
     if (c.result == 0)
         *va = c.va;
     return (int)c.result;

@@ -17,6 +17,7 @@ struct vm_call {
     size_t bytes, new_bytes;
     unsigned prot, flags;
     const char *name;
+    uint64_t give_back; // promised pages, when their frames are free
     long result;
 };
 
@@ -31,6 +32,12 @@ MUST_USE bool vm_charge(uint64_t npages);
 void vm_charge_anyway(uint64_t npages); // what cannot be refused
 void vm_uncharge(uint64_t npages);
 
+// The same in two steps, for what is still mapped: the regions cost less from now
+// on, but nobody else gets the promise before vm_given_back(), when the frames
+// are free. Else a store of theirs could find none (R14).
+void vm_uncharge_later(struct vm_call *c, uint64_t npages);
+void vm_given_back(struct vm_call *c); // mm_lock not held
+
 // ---- one operation at a time ----
 
 // Operations on ranges exclude each other from first look to last frame given
@@ -41,6 +48,11 @@ void vm_uncharge(uint64_t npages);
 // Runs fn(arg) on the system stack as the only operation. It must not start
 // another. Context: any but interrupt, mm_lock not held.
 void vm_run(void (*fn)(void *), void *arg);
+
+// The same for calls that promise memory: if vm_charge finds too little, the
+// reclaimers are asked, with no lock held, and fn has a second try. fn must have
+// changed nothing when it fails but c->to and c->flags.
+void vm_run_charging(void (*fn)(void *), struct vm_call *c);
 
 // ---- ranges ----
 

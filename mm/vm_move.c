@@ -208,7 +208,7 @@ static int move_frozen(struct vm_call *c, struct region *r)
         mm_count(&mm_counters.moves, 1);
     }
     if (has < had)
-        vm_uncharge(had - has);
+        vm_uncharge_later(c, had - has);
     return 0;
 }
 
@@ -254,6 +254,7 @@ static void move_call(void *arg)
         vm_drop_range(c->va, c->va + c->bytes);
     else if (c->new_bytes < c->bytes)
         vm_drop_range(c->va + c->new_bytes, c->va + c->bytes);
+    vm_given_back(c);
 }
 
 int vm_move(uintptr_t va, size_t bytes, size_t new_bytes, uintptr_t *to)
@@ -264,7 +265,7 @@ int vm_move(uintptr_t va, size_t bytes, size_t new_bytes, uintptr_t *to)
     if (vm_check_range(va, bytes) != 0 ||
         vm_check_range(*to != va ? *to : 0, new_bytes) != 0)
         return -EINVAL;
-    vm_run(move_call, &c);
+    vm_run_charging(move_call, &c);
     if (c.result == 0)
         *to = c.to;
     return (int)c.result;

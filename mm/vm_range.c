@@ -22,10 +22,12 @@ static uintptr_t search_from; // [mm_lock] where the last mapping ended
 // ---- accounts ----
 
 static struct spinlock op_lock;
+static uint64_t missing; // [op_lock] pages that could not be promised
 
 struct op {
     void (*fn)(void *);
     void *arg;
+    uint64_t missing;
 };
 
 static void run_op(void *arg)
@@ -33,14 +35,30 @@ static void run_op(void *arg)
     struct op *op = arg;
 
     spin_lock(&op_lock);
+    missing = 0;
     op->fn(op->arg);
+    op->missing = missing;
     spin_unlock(&op_lock);
 }
 
 void vm_run(void (*fn)(void *), void *arg)
 {
-    struct op op = {fn, arg};
+    struct op op = {fn, arg, 0};
 
+    arch_on_system_stack(run_op, &op);
+}
+
+void vm_run_charging(void (*fn)(void *), struct vm_call *c)
+{
+    const uintptr_t to = c->to; // all that a call which failed may change
+    const unsigned flags = c->flags;
+    struct op op = {fn, c, 0};
+
+    arch_on_system_stack(run_op, &op);
+    if (op.missing == 0 || mm_reclaim(op.missing) == 0)
+        return;
+    c->to = to;
+    c->flags = flags;
     arch_on_system_stack(run_op, &op);
 }
 
@@ -63,10 +81,19 @@ uint64_t vm_cost(const struct region *r)
 
 bool vm_charge(uint64_t npages)
 {
-    if (!mm_charge(npages))
-        return false;
-    charged += npages;
-    return true;
+    if (mm_charge(npages)) {
+        charged += npages;
+        return true;
+    }
+    struct mm_commit now = mm_commit();
+
+    // Others may hold some back, unless it is more than there ever is. At least
+    // one: somebody may have given up some just now.
+    if (npages <= now.limit)
+        missing = npages + now.committed > now.limit
+                      ? npages + now.committed - now.limit
+                      : 1;
+    return false;
 }
 
 // What cannot be refused: a region is cut, and its parts need more tables.
@@ -80,6 +107,18 @@ void vm_uncharge(uint64_t npages)
 {
     mm_uncharge(npages);
     charged -= npages;
+}
+
+void vm_uncharge_later(struct vm_call *c, uint64_t npages)
+{
+    charged -= npages;
+    c->give_back += npages;
+}
+
+void vm_given_back(struct vm_call *c)
+{
+    mm_uncharge(c->give_back);
+    c->give_back = 0;
 }
 
 // ---- helpers, mm_lock held ----

@@ -102,7 +102,7 @@ int vm_alias(uintptr_t va, size_t bytes, unsigned prot, uintptr_t *alias)
 
     if (vm_check_range(va, bytes) != 0)
         return -EINVAL;
-    vm_run(alias_call, &c);
+    vm_run_charging(alias_call, &c);
     if (c.result == 0)
         *alias = c.to;
     return (int)c.result;
@@ -231,7 +231,7 @@ static int clone_locked(struct vm_call *c)
     copy->flags &= ~(unsigned)REGION_FIXED;
     vm_thaw(r);
     if (err != 0) {
-        vm_uncharge(vm_cost(copy));
+        vm_uncharge_later(c, vm_cost(copy));
         region_erase(copy);
         region_free(copy);
     }
@@ -248,6 +248,7 @@ static void clone_call(void *arg)
     spin_unlock(&mm_lock);
     if (c->result != 0 && c->to != 0)
         vm_drop_range(c->to, c->to + c->bytes);
+    vm_given_back(c);
 }
 
 int vm_clone(uintptr_t va, size_t bytes, uintptr_t *clone)
@@ -256,7 +257,7 @@ int vm_clone(uintptr_t va, size_t bytes, uintptr_t *clone)
 
     if (vm_check_range(va, bytes) != 0)
         return -EINVAL;
-    vm_run(clone_call, &c);
+    vm_run_charging(clone_call, &c);
     if (c.result == 0)
         *clone = c.to;
     return (int)c.result;

@@ -4,6 +4,8 @@
 
 #include "host-tests/support.h"
 
+#include <errno.h>
+
 #include "arch/option.h"
 #include "host-tests/mm/mm_fixture.h"
 #include "mm/fail.h"
@@ -172,6 +174,79 @@ static void reclaimers_are_asked_until_there_is_enough(void **state)
     mm_relieve();
     assert_true(asked[1] >= 64);
     give_all();
+}
+
+// Promises that somebody holds, and gives up when asked.
+static uint64_t held, wanted;
+
+static uint64_t gives_up(uint64_t npages, enum mm_pressure level)
+{
+    uint64_t n = min_u64(npages, held);
+
+    (void)level;
+    wanted = npages;
+    held -= n;
+    mm_uncharge(n);
+    return n;
+}
+
+static void hold_all(void)
+{
+    uint64_t rest = mm_commit().limit - mm_commit().committed;
+
+    assert_true(mm_charge(rest));
+    held += rest;
+    wanted = 0;
+}
+
+// What was given up is what was missing, and the next call finds nothing again.
+static void had_to_ask(uint64_t npages)
+{
+    assert_int_equal(wanted, npages);
+    hold_all();
+}
+
+static void calls_ask_for_what_they_cannot_promise(void **state)
+{
+    static struct mm_reclaimer holder = {.reclaim = gives_up};
+    uint64_t before = mm_commit().committed, cost = mm_mapping_cost(4 * MIB);
+    uint64_t limit = mm_commit().limit;
+    uintptr_t a = 0, b = 0, c = 0, d = 0;
+
+    (void)state;
+    mm_reclaimer_add(&holder);
+    hold_all();
+    assert_int_equal(vm_map(&a, 4 * MIB, PROT_R | PROT_W, 0, "test"), 0);
+    had_to_ask(cost);
+    assert_int_equal(vm_map(&b, 4 * MIB, 0, 0, "test"), 0);
+    assert_int_equal(vm_alias(b, 4 * MIB, PROT_R, &c), 0);
+    had_to_ask(cost);
+    assert_int_equal(vm_protect(b, MIB, PROT_R), 0);
+    had_to_ask(mm_mapping_cost(MIB));
+    assert_int_equal(vm_clone(a, 4 * MIB, &d), 0);
+    had_to_ask(cost);
+    assert_int_equal(vm_unmap(d, 4 * MIB), 0);
+    hold_all();
+    d = 0;
+    assert_int_equal(vm_move(a, 4 * MIB, 6 * MIB, &d), 0);
+    had_to_ask(mm_mapping_cost(6 * MIB) - cost);
+    // A part of it is there, and nobody has the rest; nobody is asked for what
+    // there never is.
+    a = 0;
+    mm_uncharge(held);
+    held = 0;
+    assert_true(mm_charge(limit - mm_commit().committed - 10));
+    wanted = 0;
+    assert_int_equal(vm_map(&a, 4 * MIB, PROT_R, 0, "test"), -ENOMEM);
+    assert_int_equal(wanted, cost - 10);
+    wanted = 0;
+    assert_int_equal(vm_map(&a, limit * PAGE_SIZE, PROT_R, 0, "test"), -ENOMEM);
+    assert_int_equal(wanted, 0);
+    assert_int_equal(vm_unmap(b, 4 * MIB), 0);
+    assert_int_equal(vm_unmap(c, 4 * MIB), 0);
+    assert_int_equal(vm_unmap(d, 6 * MIB), 0);
+    mm_uncharge(mm_commit().committed - before);
+    mm_check();
 }
 
 static void
@@ -354,6 +429,7 @@ int main(void)
         cmocka_unit_test(the_request_that_fails_is_an_option),
         cmocka_unit_test(pressure_rises_as_frames_go),
         cmocka_unit_test(reclaimers_are_asked_until_there_is_enough),
+        cmocka_unit_test(calls_ask_for_what_they_cannot_promise),
         cmocka_unit_test(
             stores_in_order_get_no_more_than_they_need_when_few_are_left),
         cmocka_unit_test(the_last_frames_come_from_other_cpus),

@@ -15,14 +15,14 @@ add check/generated generated_case @hello
 
 # The other compiler builds everything, and it runs.
 case $CC in
-*clang*) other=gcc ;;
-*) other=clang ;;
+*clang*) other=gcc other_O=build ;;
+*) other=clang other_O=build/clang ;;
 esac
 for i in hello cpu stack libc mem boot; do
-    add $other/$i other_case $i
+    add $other/$i other_case $i %$i
 done
-add $other/mustdie other_mustdie
-add $other/apps other_apps
+add $other/mustdie other_mustdie %mustdie
+add $other/apps other_apps %wordcount %lua
 
 check_with() # tool, argument...
 {
@@ -64,22 +64,9 @@ generated_case() # image
         "docs/boot-options.md and what tools/gen-boot-options prints"
 }
 
-other_image() # name: its path in $image
+other_case() # name, image
 {
-    local dir=build source=$1
-    [ $other = gcc ] || dir=build/clang
-    [ ! -e "$root/host-tests/guest/$1.c" ] || source=host-tests/guest/$1.c
-    (
-        flock 9
-        cd "$root" && make -s --no-print-directory CC=$other O=$dir image \
-            APP="$source" 9>&-
-    ) 9>"$O/test/other.lock" || fail "$other does not build $1"
-    image=$root/$dir/$1/$1.elf
-}
-
-other_case() # name
-{
-    other_image "$1"
+    local image=$2
     case $1 in
     hello)
         guest "$image"
@@ -96,9 +83,9 @@ other_case() # name
     esac
 }
 
-other_mustdie()
+other_mustdie() # image
 {
-    other_image mustdie
+    local image=$1
     dies 2 nil 'compare_nil\+.*mustdie\.c' 'nil_in_qsort\+.*mustdie\.c' -- \
         "$image" nil_in_qsort
     dies 2 'stack smashed' 'smash' -- "$image" smash_canary
@@ -109,12 +96,10 @@ other_mustdie()
     dies 2 'nil pointer dereference \(write' -- "$image" nil_write
 }
 
-other_apps()
+other_apps() # images: wordcount, lua
 {
-    other_image wordcount
     echo 'b a b' >text
-    guest -f text "$image" text
+    guest -f text "$1" text
     out_is "$(printf '      2 b\n      1 a')"
-    other_image lua
-    lua_case language "$image"
+    lua_case language "$2"
 }

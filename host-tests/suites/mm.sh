@@ -2,19 +2,24 @@
 
 for cpus in 1 2 4; do
     add "mm/api-${cpus}cpu" tap -c "$cpus" @mem_api
+    add "mm/mman-${cpus}cpu" tap -c "$cpus" @mem_mman
     add "mm/storm-${cpus}cpu" tap -c "$cpus" @storm quick
     add "mm/race-${cpus}cpu" tap -c "$cpus" @mem_race
 done
 add mm/api-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_api
+add mm/mman-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_mman
 add mm/api-8G tap -c 2 -m 8G @mem_api
+add mm/mman-8G tap -c 2 -m 8G @mem_mman
 add mm/storm-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @storm quick
 for cpus in 1 2; do
     add "mm/fail-${cpus}cpu" fail_case "$cpus" @mem_fail
     add "mm/model-${cpus}cpu" tap -c "$cpus" @mem_model 100000 "$cpus"
 done
 add mm/model-4cpu tap -c 4 -M q35 --cpu qemu64 -m 64M @mem_model 10000 3
+add mm/dirty-1cpu tap @mem_dirty
+add mm/dirty-2cpu tap -c 2 @mem_dirty
+add mm/dirty-4cpu tap -c 4 @mem_dirty 4
 for cpus in 1 2 4; do
-    add "mm/dirty-${cpus}cpu" tap -c "$cpus" @mem_dirty
     add "mm/tight-${cpus}cpu" tap -c "$cpus" @mem_tight
 done
 add mm/tight-die dies 2 '^fatal error: out of memory: no frame left for the write' \
@@ -28,8 +33,13 @@ done
 for mem in 3M 8M 64M 8G; do
     add "mm/storm-$mem" tap -c 2 -m $mem @storm quick
 done
+for mem in 8M 64M 256M; do
+    add "mm/scatter-$mem" tap -c 2 -m $mem @mem_scatter
+done
+add mm/scatter-q35-qemu64 tap -M q35 --cpu qemu64 -m 64M @mem_scatter
 for mem in 8M 64M; do
     add "mm/api-$mem" tap -c 2 -m $mem @mem_api
+    add "mm/mman-$mem" tap -c 2 -m $mem @mem_mman
 done
 add mm/fail-boot fail_boot_case @hello
 add mm/chaos-2cpu tap -c 2 @mem_chaos 2000 1

@@ -114,11 +114,17 @@ static void page_fault_headline(const struct arch_trap *t)
                 (unsigned long)STACK_LIMIT_BYTES, (unsigned long)g->id,
                 g->name);
         return;
-    case FAULT_OOM:
+    case FAULT_OOM: {
+        struct mm_commit c = mm_commit();
+
         fmt_err("fatal error: out of memory: no frame left for the %s of "
-                "0x%lx; run with more MEM\n",
-                access, (unsigned long)t->va);
+                "0x%lx; run with more MEM\n  %lu of %lu pages are promised, "
+                "%lu page tables, %lu frames in reserves\n",
+                access, (unsigned long)t->va, (unsigned long)c.committed,
+                (unsigned long)c.limit, (unsigned long)pt_tables(),
+                (unsigned long)frame_cache_stats().reserved);
         return;
+    }
     default:
         break;
     }

@@ -4,12 +4,14 @@
 #include "runtime/heap/memory.h"
 
 #include "mm/mm.h"
+#include "runtime/heap/pages.h"
 
 static struct region heap_region = {
     .ops = &region_anon_ops,
     .name = "the heap",
     .prot = PROT_R | PROT_W,
     .flags = REGION_FIXED,
+    .ahead = pages_promised,
 };
 
 bool heap_memory_meta(uintptr_t va, size_t bytes)

@@ -295,6 +295,15 @@ static void unuse(struct chunk *c, unsigned word, uint64_t mask, void *arg)
     c->free[word] |= mask;
 }
 
+bool pages_promised(uintptr_t va)
+{
+    uint64_t page = heap_page_of(va);
+    const volatile uint64_t *word =
+        &chunk_at(page >> CHUNK_SHIFT)->promised[page % CHUNK / 64];
+
+    return (*word >> page % 64 & 1) != 0;
+}
+
 // ---- growing ----
 
 static bool map_tables(uint64_t first, uint64_t n) // pages
@@ -447,10 +456,12 @@ uint64_t pages_scavenge(uint64_t n)
             unsigned k = rest != 0 ? (unsigned)__builtin_ctzll(rest) : 64;
 
             k = k < 64 - at ? k : 64 - at;
+            // In this order: fault-around maps nothing here any more, what it
+            // mapped goes, and only then may others have it.
+            c->promised[w % WORDS] &= ~mask_of(at, k);
             heap_memory_drop(heap_page_address(w * 64 + at),
                              (size_t)k << HEAP_PAGE_SHIFT);
             heap_memory_uncharge((uint64_t)k * HEAP_PAGE_FRAMES);
-            c->promised[w % WORDS] &= ~mask_of(at, k);
             pages_stats.promised -= k;
             idle &= ~mask_of(at, k);
             done += k;

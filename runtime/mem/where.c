@@ -55,6 +55,7 @@ static void find_area(uintptr_t va, struct gn_where *w)
         {ARCH_DIRECT_BASE + ARCH_DIRECT_SIZE, GN_KIND_NOTHING, "nothing"},
         {ARCH_META_BASE, GN_KIND_RUNTIME, "the frame array"},
         {ARCH_SLOTS_BASE, GN_KIND_RUNTIME, "the goroutine array"},
+        {ARCH_HEAPMETA_BASE, GN_KIND_RUNTIME, "the heap's tables"},
         {ARCH_MMIO_BASE, GN_KIND_DEVICE, "devices, CPU stacks"},
         {ARCH_MMIO_END, GN_KIND_NOTHING, "nothing"},
         {(uintptr_t)text_start, GN_KIND_TEXT, "code"},

@@ -1,0 +1,245 @@
+// Memory that is there only in pieces, or only if somebody gives it back: any size
+// that can be promised is mapped whole, whatever frames it comes from.
+
+#include <gneiss/mem.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "host-tests/guest/par.h"
+#include "host-tests/guest/tap.h"
+
+#include "mm/fcache.h"
+#include "mm/mm.h"
+
+enum { RW = GN_READ | GN_WRITE };
+
+static uint64_t total(void)
+{
+    return frame_stats().total;
+}
+
+// ---- frames that somebody keeps, so that no free ones are neighbours ----
+
+static uint64_t kept, nkept; // the list's first frame; how many
+static unsigned apart;       // every so many frames one is kept
+
+static void push(uint64_t *list, paddr_t p)
+{
+    *(uint64_t *)arch_direct(p) = *list;
+    *list = p.raw;
+}
+
+static void scatter_call(void *arg)
+{
+    uint64_t others = 0;
+    paddr_t p;
+
+    (void)arg;
+    while ((p = frame_cache_take(FRAME_DIRTY)).raw != 0) {
+        bool keep = p.raw / PAGE_SIZE % apart == 0;
+
+        push(keep ? &kept : &others, p);
+        nkept += keep;
+    }
+    while (others != 0) {
+        p = paddr(others);
+        others = *(uint64_t *)arch_direct(p);
+        frame_put(p);
+    }
+    frame_cache_flush();
+}
+
+static void gather_call(void *arg)
+{
+    (void)arg;
+    while (kept != 0) {
+        paddr_t p = paddr(kept);
+
+        kept = *(uint64_t *)arch_direct(p);
+        frame_put(p);
+    }
+}
+
+static void scatter(unsigned n)
+{
+    apart = n;
+    nkept = 0;
+    arch_on_system_stack(scatter_call, NULL);
+    mm_charge_stack(nkept);
+}
+
+static void gather(void)
+{
+    arch_on_system_stack(gather_call, NULL);
+    mm_uncharge(nkept);
+}
+
+static void block_call(void *arg)
+{
+    unsigned order = *(unsigned *)arg;
+    paddr_t p = frame_alloc(order, FRAME_DIRTY);
+
+    if (p.raw != 0)
+        frame_free(p, order);
+    *(unsigned *)arg = p.raw != 0;
+}
+
+static bool has_block(unsigned order)
+{
+    arch_on_system_stack(block_call, &order);
+    return order;
+}
+
+// ---- mapping ----
+
+// Each page gets a word of its own, and all are looked at afterwards.
+static bool touch_all(char *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += PAGE_SIZE) {
+        if (*(uint64_t *)(p + i) != 0)
+            return false;
+        *(uint64_t *)(p + i) = ~i;
+    }
+    for (size_t i = 0; i < bytes; i += PAGE_SIZE) {
+        if (*(uint64_t *)(p + i) != ~i)
+            return false;
+    }
+    return true;
+}
+
+static uint64_t rest(void)
+{
+    struct mm_commit c = mm_commit();
+
+    return c.limit > c.committed ? c.limit - c.committed : 0;
+}
+
+static void test_single_frames(void)
+{
+    uint64_t free = mm_free_frames(), n;
+    char *p;
+
+    scatter(2);
+    ok(!has_block(1), "no two free frames are a pair");
+    for (n = rest(); n > 0 && mm_mapping_cost(n * PAGE_SIZE) > rest();)
+        n--;
+    ok(n >= total() / 3, "%llu of %llu frames can be promised",
+       (unsigned long long)n, (unsigned long long)total());
+    p = gn_map(NULL, n * PAGE_SIZE, RW, 0);
+    ok(p != NULL, "all of them are one mapping");
+    ok(p != NULL && touch_all(p, n * PAGE_SIZE), "which holds what is stored");
+    if (p != NULL && n * PAGE_SIZE >= 2 * MIB) {
+        IS(gn_advise(p, 2 * MIB, GN_PROMOTE), 0, "no large page can be made");
+        ok(*(uint64_t *)(p + PAGE_SIZE) == ~(uint64_t)PAGE_SIZE,
+           "and the contents stay");
+    }
+    gn_unmap(p, n * PAGE_SIZE);
+    gather();
+    ok(mm_free_frames() + 24 >= free, "the frames come back");
+}
+
+static void test_most_of_memory(void)
+{
+    size_t bytes = total() / 10 * 8 * PAGE_SIZE;
+    char *p;
+
+    scatter(16);
+    ok(!has_block(4), "no 16 free frames are one block");
+    p = gn_map(NULL, bytes, RW, 0);
+    ok(p != NULL, "80 %% of memory is one mapping");
+    ok(p != NULL && touch_all(p, bytes), "which holds what is stored");
+    gn_unmap(p, bytes);
+    p = malloc(bytes);
+    if (p != NULL)
+        memset(p, 0, bytes);
+    ok(p != NULL && touch_all(p, bytes), "malloc has as much");
+    free(p);
+    gather();
+}
+
+// ---- reclaim ----
+
+// What malloc keeps for later is given up for a mapping.
+static void test_heap_gives_back(void)
+{
+    enum { PIECES = 64 };
+    void *piece[PIECES];
+    size_t size = total() * PAGE_SIZE / 64 / PIECES;
+    uint64_t all, n;
+    char *p;
+
+    mm_reclaim(UINT64_MAX);
+    all = rest();
+    for (int i = 0; i < PIECES; i++) {
+        piece[i] = malloc(size);
+        if (piece[i] != NULL)
+            memset(piece[i], 1, size);
+    }
+    for (int i = 0; i < PIECES; i++)
+        free(piece[i]);
+    ok(rest() + 16 < all, "malloc keeps %llu pages that nobody uses",
+       (unsigned long long)(all - rest()));
+    for (n = rest() + 8; mm_mapping_cost(n * PAGE_SIZE) < rest() + 8;)
+        n++;
+    p = gn_map(NULL, n * PAGE_SIZE, RW, 0);
+    ok(p != NULL, "a mapping gets them");
+    gn_unmap(p, n * PAGE_SIZE);
+}
+
+// A hook of the program's own: asked when a frame is needed and few are left.
+static _Atomic unsigned calls;
+static enum mm_pressure level_seen;
+
+static uint64_t gather_some(uint64_t npages, enum mm_pressure level)
+{
+    uint64_t n = nkept;
+
+    if (npages == 0 || kept == 0)
+        return 0;
+    level_seen = level;
+    gather();
+    nkept = 0;
+    calls++;
+    return n;
+}
+
+static void test_pressure(void)
+{
+    static struct mm_reclaimer hook = {.reclaim = gather_some};
+    char *p = gn_map(NULL, 16 * PAGE_SIZE, RW, 0);
+
+    if (p == NULL)
+        abort();
+    IS(mm_pressure(), MM_PLENTY, "frames are plenty");
+    scatter(1); // all of them
+    IS(mm_pressure(), MM_CRITICAL, "and critically few when all are taken");
+    mm_reclaimer_add(&hook);
+    ok(mm_frames_scarce(), "somebody sees it");
+    for (int i = 0; i < 1000 && calls == 0; i++)
+        g_sleep_until(arch_mono_ns() + 100 * 1000);
+    IS(calls, 1, "the scheduler asks who may give some back");
+    IS(level_seen, MM_CRITICAL, "and says how few there are");
+    ok(touch_all(p, 16 * PAGE_SIZE), "then a store finds its frame");
+    IS(mm_pressure(), MM_PLENTY, "and all is well");
+    gn_unmap(p, 16 * PAGE_SIZE);
+}
+
+static void nothing(unsigned cpu, void *arg)
+{
+    (void)cpu, (void)arg;
+}
+
+int main(void)
+{
+    frame_zeroed_max = 0;
+    free(malloc(1));
+    par_run(nothing, NULL); // every CPU has what it keeps
+    test_single_frames();
+    test_most_of_memory();
+    test_heap_gives_back();
+    test_pressure();
+    mm_check();
+    arch_on_system_stack((void (*)(void *))(uintptr_t)frame_check, NULL);
+    ok(true, "accounts and frames are consistent");
+    return tap_end();
+}
