@@ -302,7 +302,10 @@ new:
 test:
 	@O=$(O) tools/test $(T)
 
-.PHONY: bench-peers
+.PHONY: bench-peers bench-heap
+bench-heap:
+	@tools/setup host
+	@O=$(O) tools/bench-heap/run $(if $(ROUNDS),-n $(ROUNDS))
 bench bench-peers: %: $(newlib_stamp)
 	@tools/setup bench
 	@O=$(O) tools/bench $(if $(filter bench-peers,$@),-p) $(if $(ROUNDS),-n $(ROUNDS))

@@ -15,8 +15,9 @@
 //   OUT    text that must be in its output (empty: any)
 //   MARK   text before a number in its stderr or output (empty: none)
 //
-// One row per run: name, round, CPU ms, wall ms, the number or "-". A run that
-// ended otherwise prints why on stderr, and the status is 1.
+// One row per run: name, round, CPU ms, wall ms, the number or "-", the most KiB
+// that were resident. A run that ended otherwise prints why on stderr, and the
+// status is 1.
 #define _GNU_SOURCE
 
 #include <errno.h>
@@ -44,6 +45,7 @@ struct command {
 struct run {
     int wait_status;
     double cpu_ms, wall_ms;
+    long peak_kib;
     char *out, *err; // what it wrote, NUL at the end
 };
 
@@ -148,6 +150,7 @@ static struct run run(const struct command *c)
     r.wall_ms = now_ms() - start;
     r.cpu_ms = (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1e3 +
                (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e3;
+    r.peak_kib = ru.ru_maxrss;
     close(out[1]);
     close(err[1]);
     r.out = drain(out[0]);
@@ -179,9 +182,10 @@ static bool report(const struct command *c, const struct run *r, int round)
     else {
         printf("%s\t%d\t%.3f\t%.3f\t", c->name, round, r->cpu_ms, r->wall_ms);
         if (at != NULL)
-            printf("%.9g\n", strtod(at + strlen(c->mark), NULL));
+            printf("%.9g", strtod(at + strlen(c->mark), NULL));
         else
-            printf("-\n");
+            printf("-");
+        printf("\t%ld\n", r->peak_kib);
         fflush(stdout);
         return true;
     }

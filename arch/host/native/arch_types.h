@@ -1,0 +1,104 @@
+// arch/arch.h's types, constants and small functions for the heap as the malloc
+// of a Linux program: the native back end, which measures and does not model.
+//
+// A CPU is a thread. It gets its number at its first call and leaves it, with
+// what is in the heap's cache of that number, to a later thread. Nothing
+// preempts a thread in the sense of R6: no other one runs under its number.
+//
+// Only what runtime/heap needs is here. The memory comes from the kernel, by
+// tools/bench-heap/gneiss.c.
+#pragma once
+
+#include <stdatomic.h>
+
+#include "arch/base.h"
+#include "arch/x86_64/pte.h"
+
+// As in the product, but for the tables, which lie in the half of programs.
+#define ARCH_HEAP_BASE     UINT64_C(0x000000c000000000)
+#define ARCH_HEAP_SIZE     (UINT64_C(1) << 40)
+#define ARCH_HEAPMETA_BASE UINT64_C(0x0000100000000000)
+
+enum {
+    ARCH_MAX_CPUS = 224, // threads at a time; a span has 8 bits for its owner
+};
+
+struct arch_ctx {
+    void *none;
+};
+
+struct native_cpu {
+    void *local;     // arch_local
+    uint32_t number; // CPU id + 1; 0: not yet started
+};
+
+extern _Thread_local struct native_cpu native_cpu
+    __attribute__((tls_model("initial-exec")));
+
+// Makes the calling thread a CPU if it is none. A thread begins with
+// native_nobody as its arch_local(): what the fast paths find there must send
+// them to the system stack, on the way to which the thread starts.
+void native_start(void);
+
+static inline void preempt_disable(void)
+{
+}
+
+static inline void preempt_enable(void)
+{
+}
+
+static inline bool preempt_enable_pending(void)
+{
+    return false;
+}
+
+void preempt_pending_slow(void);
+
+static inline unsigned preempt_count(void)
+{
+    return 1;
+}
+
+static inline unsigned arch_cpu_id(void)
+{
+    return native_cpu.number - 1;
+}
+
+static inline void *arch_local(void)
+{
+    return native_cpu.local;
+}
+
+static inline void arch_set_local(void *p)
+{
+    native_cpu.local = p;
+}
+
+static inline bool arch_bit_set(uint64_t *map, uint64_t bit)
+{
+    uint64_t mask = UINT64_C(1) << bit % 64;
+    uint64_t was = map[bit / 64];
+
+    map[bit / 64] = was | mask;
+    return (was & mask) != 0;
+}
+
+static inline bool arch_bit_clear(uint64_t *map, uint64_t bit)
+{
+    uint64_t mask = UINT64_C(1) << bit % 64;
+    uint64_t was = map[bit / 64];
+
+    map[bit / 64] = was & ~mask;
+    return (was & mask) != 0;
+}
+
+static inline void arch_pause(void)
+{
+    __builtin_ia32_pause();
+}
+
+static inline uint64_t arch_cycles(void)
+{
+    return __builtin_ia32_rdtsc();
+}
