@@ -6,7 +6,7 @@
 
 failures=0
 status=
-TIMEOUT_S=180 # of one run: nothing but a hang meets it
+TIMEOUT_S=600 # of one run: nothing but a hang meets it, not a busy machine
 
 fail() # message...
 {
