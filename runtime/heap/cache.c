@@ -22,10 +22,14 @@
 #include "runtime/heap/memory.h"
 #include "runtime/heap/report.h"
 
-_Static_assert(CACHE_SLOTS * sizeof(void *) == 512, "the test for the end");
+// What a stack is before it is needed: empty, and full. The end of a stack of
+// nothing but NULL. [c] after cache_init
+static void **no_stack;
 
-// What a stack is before it is needed: empty, and full.
-static void *no_stack[2 * CACHE_SLOTS] __attribute__((aligned(512)));
+// Scaled to the memory there is, so that small machines keep little: bytes that a
+// stack may hold, heap pages of empty spans that a CPU may. [c]
+static size_t stack_bytes;
+static uint64_t empty_pages_max;
 
 static struct cache *caches[ARCH_MAX_CPUS];
 
@@ -38,7 +42,7 @@ static void cpu_init(void *arg)
     struct cache *c;
     unsigned cpu = arch_cpu_id();
 
-    _Static_assert(sizeof *c <= PAGE_SIZE, "a frame");
+    _Static_assert(sizeof *c <= 2 * PAGE_SIZE, "two frames");
     (void)arg;
     spin_lock(&heap_lock);
     // The table of classes comes with it: from then on it grows with the heap.
@@ -47,7 +51,7 @@ static void cpu_init(void *arg)
     if (c == NULL)
         panic("heap: no memory for the cache of a CPU: run with more MEM");
     for (size_t i = 0; i < ARRAY_LEN(c->top); i++)
-        c->top[i] = no_stack + CACHE_SLOTS;
+        c->top[i] = no_stack;
     c->classes = pages_classes(cpu);
     caches[cpu] = c;
     arch_set_local(c);
@@ -58,19 +62,34 @@ void heap_cpu_init(void)
     arch_on_system_stack(cpu_init, NULL);
 }
 
-static void **new_stack(void)
+// How many objects a stack may hold.
+static unsigned capacity_of(unsigned class)
+{
+    size_t n = stack_bytes / heap_classes[class].size;
+
+    return n < 8 ? 8 : n > CACHE_SLOTS - 1 ? CACHE_SLOTS - 1 : (unsigned)n;
+}
+
+// The bottom of a stack, above its NULL, if `end` is one past its last place.
+static void **bottom_of(void **end, unsigned class)
+{
+    return end - capacity_of(class);
+}
+
+// An empty one. heap_lock held.
+static void **new_stack(unsigned class)
 {
     static char *fresh, *fresh_end; // [h]
 
     if (fresh == fresh_end) {
         fresh = heap_memory_frames(PAGE_SIZE);
+        fresh_end = fresh != NULL ? fresh + PAGE_SIZE : NULL;
         if (fresh == NULL)
             return NULL;
-        fresh_end = fresh + PAGE_SIZE;
         span_metadata += PAGE_SIZE;
     }
-    fresh += 512;
-    return (void **)(fresh - 512) + 1;
+    fresh += CACHE_ALIGN;
+    return bottom_of((void **)fresh, class);
 }
 
 // ---- spans of this CPU ----
@@ -101,8 +120,7 @@ static void unlist(struct cache *c, struct span *s)
 
 static void set_classes(struct cache *c, const struct span *s, bool mine)
 {
-    unsigned i = mine && !heap_debug_slow_free &&
-                         heap_classes[s->class].size <= HEAP_FAST_MAX &&
+    unsigned i = mine && !heap_debug_slow_free && s->class < CACHE_CLASSES &&
                          heap_classes[s->class].size % 16 == 0
                      ? cache_index(s->class, s->kind)
                      : 0;
@@ -118,26 +136,42 @@ static void adopt(struct cache *c, struct span *s)
     list(c, s);
 }
 
+static bool is_empty(const struct span *s)
+{
+    return s->nfree == heap_classes[s->class].slots;
+}
+
 // heap_lock held.
 static void disown(struct cache *c, struct span *s)
 {
     set_classes(c, s, false);
     if (s->listed)
         unlist(c, s);
+    if (is_empty(s))
+        c->empty_pages -= s->npages;
     atomic_store_explicit(&s->owner, 0, memory_order_release);
     s->nfree = (uint16_t)(s->nfree + span_drain(s));
     span_release(s);
 }
 
-// A slot of a span of ours became free.
+// Slots of a span of ours are about to be taken.
+static void will_take(struct cache *c, const struct span *s)
+{
+    if (is_empty(s))
+        c->empty_pages -= s->npages;
+}
+
+// n slots of a span of ours became free. A few empty spans are kept: the next
+// allocations will want them.
 static void slot_freed(struct cache *c, struct span *s, unsigned n)
 {
     s->nfree = (uint16_t)(s->nfree + n);
     if (!s->listed)
         list(c, s);
-    // The last empty one is kept: the next allocation will want it.
-    if (s->nfree == heap_classes[s->class].slots &&
-        (s->next != NULL || s->prev != NULL)) {
+    if (!is_empty(s))
+        return;
+    c->empty_pages += s->npages;
+    if (c->empty_pages > empty_pages_max) {
         spin_lock(&heap_lock);
         disown(c, s);
         spin_unlock(&heap_lock);
@@ -195,8 +229,11 @@ static struct span *find_span(struct cache *c, unsigned class,
     spin_lock(&heap_lock);
     s = span_take(class, kind);
     spin_unlock(&heap_lock);
-    if (s != NULL)
-        adopt(c, s);
+    if (s == NULL)
+        return NULL;
+    adopt(c, s);
+    if (is_empty(s))
+        c->empty_pages += s->npages;
     return s;
 }
 
@@ -208,6 +245,7 @@ static void push_free_slots(struct cache *c, struct span *s, void ***top,
     uint64_t *bits = span_free_bits(s);
     size_t size = heap_classes[s->class].size;
 
+    will_take(c, s);
     for (unsigned w = 0; w < span_words(s) && want > 0; w++) {
         uintptr_t base = span_object(s, w * 64);
 
@@ -233,12 +271,12 @@ static void reverse(void **a, void **z)
     }
 }
 
-// A batch is as many objects as make up a page or two, 32 at most.
+// A batch is half a stack, 64 at most.
 static unsigned batch_of(unsigned class)
 {
-    unsigned n = HEAP_PAGE / heap_classes[class].size;
+    unsigned n = capacity_of(class) / 2;
 
-    return n > CACHE_SLOTS / 2 ? CACHE_SLOTS / 2 : n < 4 ? 4 : n;
+    return n > 64 ? 64 : n;
 }
 
 static bool fill(struct cache *c, unsigned class, enum heap_kind kind)
@@ -246,9 +284,9 @@ static bool fill(struct cache *c, unsigned class, enum heap_kind kind)
     void ***top = &c->top[cache_index(class, kind)];
     unsigned want = batch_of(class);
 
-    if (*top == no_stack + CACHE_SLOTS) {
+    if (*top == no_stack) {
         spin_lock(&heap_lock);
-        void **stack = new_stack();
+        void **stack = new_stack(class);
 
         spin_unlock(&heap_lock);
         if (stack == NULL)
@@ -265,25 +303,39 @@ static bool fill(struct cache *c, unsigned class, enum heap_kind kind)
     return true;
 }
 
-// Puts one free object back into its span; its alloc bit is clear.
-static void put_back(struct cache *c, void *p)
+// Puts n free objects, whose alloc bits are clear, back into their spans. Those
+// of one span are often neighbours here too.
+static void put_back(struct cache *c, void **p, size_t n)
 {
-    struct span *s = span_of((uintptr_t)p);
-    unsigned slot = span_slot(s, (uintptr_t)p);
+    struct span *s = NULL;
+    unsigned came = 0;
 
-    span_free_bits(s)[slot / 64] |= UINT64_C(1) << slot % 64;
-    slot_freed(c, s, 1);
+    for (size_t i = 0; i < n; i++) {
+        uintptr_t va = (uintptr_t)p[i];
+
+        if (s == NULL || va - span_base(s) >= span_bytes(s)) {
+            if (came > 0)
+                slot_freed(c, s, came);
+            s = span_of(va);
+            came = 0;
+        }
+        unsigned slot = span_slot(s, va);
+
+        span_free_bits(s)[slot / 64] |= UINT64_C(1) << slot % 64;
+        came++;
+    }
+    if (came > 0)
+        slot_freed(c, s, came);
 }
 
-// The older half, from the bottom.
+// The older half of a full stack, from the bottom.
 static void empty_half(struct cache *c, unsigned index)
 {
-    void **bottom =
-        (void **)align_down((uintptr_t)(c->top[index] - 1), 512) + 1;
-    size_t n = (size_t)(c->top[index] - bottom), half = (n + 1) / 2;
+    unsigned class = (index - 1) % CACHE_CLASSES;
+    void **bottom = bottom_of(c->top[index], class);
+    size_t n = capacity_of(class), half = (n + 1) / 2;
 
-    for (size_t i = 0; i < half; i++)
-        put_back(c, bottom[i]);
+    put_back(c, bottom, half);
     memmove(bottom, bottom + half, (n - half) * sizeof *bottom);
     c->top[index] -= half;
 }
@@ -312,6 +364,7 @@ static void *take_slot(struct cache *c, unsigned class, enum heap_kind kind)
         rest &= rest - 1;
     unsigned bit = (unsigned)__builtin_ctzll(rest);
 
+    will_take(c, s);
     bits[w] &= ~(UINT64_C(1) << bit);
     if (--s->nfree == 0)
         unlist(c, s);
@@ -384,7 +437,7 @@ static void *alloc(size_t n, enum heap_kind kind, size_t align)
     return a.p;
 }
 
-void *cache_malloc_slow(size_t n)
+static void *malloc_from_spans(size_t n)
 {
     // 16 bytes at least, and a multiple of it: so is the alignment.
     void *p = n <= ARCH_HEAP_SIZE / 2
@@ -396,10 +449,38 @@ void *cache_malloc_slow(size_t n)
     return p;
 }
 
+// Of the larger small objects the class is not found by one load.
+static void *malloc_cached(size_t n)
+{
+    preempt_disable();
+    struct cache *c = arch_local();
+    unsigned i = cache_index(heap_class_of(n), HEAP_MANUAL);
+    void *p = c->top[i][-1];
+
+    if (p != NULL) {
+        c->top[i]--;
+        c->mallocs[i]++;
+        arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)p / 16);
+    }
+    preempt_enable();
+    return p;
+}
+
+void *cache_malloc_slow(size_t n)
+{
+    if (n > HEAP_FAST_MAX && n <= HEAP_CACHE_MAX) {
+        void *p = malloc_cached(n);
+
+        if (p != NULL)
+            return p;
+    }
+    return malloc_from_spans(n);
+}
+
 void *cache_malloc_empty(size_t n)
 {
     preempt_enable();
-    return cache_malloc_slow(n);
+    return malloc_from_spans(n);
 }
 
 void *cache_pending(void *p)
@@ -502,7 +583,7 @@ static void free_in_span(struct span *s, struct free_call *f)
     arch_bit_clear(PAGES_ALLOC_BITS, va / 16);
     index = c->classes[s->page];
     if (index == 0) {
-        put_back(c, f->p);
+        put_back(c, &f->p, 1);
         return;
     }
     if (cache_is_full(c->top[index]))
@@ -568,7 +649,15 @@ void *cache_alloc(size_t n, enum heap_kind kind, size_t align)
 
 void cache_init(void)
 {
+    uint64_t total = heap_memory_total();
+    char *page = heap_memory_frames(PAGE_SIZE);
     unsigned c = 1;
+
+    if (page == NULL)
+        panic("heap: no memory to start with: run with more MEM");
+    no_stack = (void **)(page + CACHE_ALIGN);
+    stack_bytes = total < 64 * MIB ? 8 * KIB : 64 * KIB;
+    empty_pages_max = min_u64(total / HEAP_PAGE / 256, 64);
 
     for (unsigned i = 0; i < ARRAY_LEN(cache_manual_index); i++) {
         while (heap_classes[c].size < i * 16 || heap_classes[c].size < 16 ||
@@ -576,7 +665,8 @@ void cache_init(void)
             c++;
         cache_manual_index[i] = (uint8_t)cache_index(c, HEAP_MANUAL);
     }
-    ASSERT(c == CACHE_CLASSES - 1 && heap_classes[c].size == HEAP_FAST_MAX);
+    ASSERT(heap_classes[c].size == HEAP_FAST_MAX &&
+           heap_classes[CACHE_CLASSES - 1].size == HEAP_CACHE_MAX);
 }
 
 // Gives all objects of this CPU's cache back to their spans, and the spans to
@@ -588,8 +678,12 @@ static void flush_call(void *arg)
     (void)arg;
     drain_remote(c);
     for (unsigned i = 1; i < ARRAY_LEN(c->top); i++) {
-        while (c->top[i][-1] != NULL)
-            put_back(c, *--c->top[i]);
+        void **top = c->top[i], **bottom = top;
+
+        while (bottom[-1] != NULL)
+            bottom--;
+        put_back(c, bottom, (size_t)(top - bottom));
+        c->top[i] = bottom;
     }
     spin_lock(&heap_lock);
     for (unsigned class = 1; class < HEAP_CLASSES; class ++) {

@@ -4,16 +4,18 @@
 #include "runtime/heap/heap.h"
 
 enum {
-    CACHE_SLOTS = 64,   // pointers in a stack, the lowest one NULL
-    CACHE_CLASSES = 35, // classes up to HEAP_FAST_MAX, and 0; cache.c checks
+    CACHE_SLOTS = 256, // pointers in a stack, at most
+    CACHE_ALIGN = CACHE_SLOTS * sizeof(void *),
+    CACHE_CLASSES = 65, // classes up to HEAP_CACHE_MAX, and 0; cache.c checks
 };
 
-// For each class of small objects up to HEAP_FAST_MAX and each kind a stack of
-// free objects. A stack is 512 bytes at a multiple of 512, grows upwards, and has
-// NULL at its bottom: so both ends are recognised without a count.
+// For each class of small objects up to HEAP_CACHE_MAX and each kind a stack of
+// free objects. A stack ends at a multiple of 2 KiB, grows upwards, and has NULL
+// at its bottom: so both ends are recognised without a count. Where the bottom is
+// says how many objects it may hold: few of the large ones.
 //
-//     NULL  obj  obj  obj  ____  ____
-//                          ^ top
+//     ____  NULL  obj  obj  obj  ____  ____ |
+//                                ^ top      ^ 2 KiB
 //
 // Index 0 of `top` stands for "not here": always full.
 //
@@ -27,6 +29,7 @@ struct cache {
     struct span *_Atomic remote; // [a] spans of this CPU that others freed into
     struct span *spans[HEAP_CLASSES][HEAP_KINDS];        // [o] with free slots
     uint64_t slow_mallocs[HEAP_CLASSES - CACHE_CLASSES]; // [o]
+    uint64_t empty_pages; // [o] of spans of ours without an object
 };
 
 static inline unsigned cache_index(unsigned class, enum heap_kind kind)
@@ -36,7 +39,7 @@ static inline unsigned cache_index(unsigned class, enum heap_kind kind)
 
 static inline bool cache_is_full(void **top)
 {
-    return ((uintptr_t)top & 511) == 0;
+    return ((uintptr_t)top & (CACHE_ALIGN - 1)) == 0;
 }
 
 // Index of the stack for n bytes of manual memory, by (n + 15) / 16.

@@ -66,13 +66,15 @@ bool heap_memory_move(uintptr_t from, uintptr_t to, size_t bytes)
 
 void *heap_memory_frames(size_t bytes)
 {
-    ASSERT(bytes <= PAGE_SIZE);
-    if (!mm_charge(1))
+    unsigned order = bytes > PAGE_SIZE;
+
+    ASSERT(bytes <= 2 * PAGE_SIZE);
+    if (!mm_charge(UINT64_C(1) << order))
         return NULL;
-    paddr_t p = frame_alloc(0, FRAME_ZERO);
+    paddr_t p = frame_alloc(order, FRAME_ZERO);
 
     if (p.raw == 0)
-        mm_uncharge(1);
+        mm_uncharge(UINT64_C(1) << order);
     return p.raw != 0 ? arch_direct(p) : NULL;
 }
 

@@ -25,7 +25,7 @@ void heap_memory_drop(uintptr_t va, size_t bytes);
 // yet, by page-table entries; `from` reads as zero afterwards. False: no memory.
 MUST_USE bool heap_memory_move(uintptr_t from, uintptr_t to, size_t bytes);
 
-// Cleared memory for the heap's own structures, at least bytes (at most 4 KiB),
+// Cleared memory for the heap's own structures, at least bytes (at most 8 KiB),
 // never given back. NULL: no memory.
 MUST_USE void *heap_memory_frames(size_t bytes);
 

@@ -7,7 +7,8 @@
 
 enum {
     HEAP_SMALL_MAX = 32768, // larger objects have spans of their own
-    HEAP_FAST_MAX = 1024,   // larger small ones are not cached one by one
+    HEAP_FAST_MAX = 1024,   // malloc finds the class of these by one load
+    HEAP_CACHE_MAX = 16384, // larger ones are not cached
 };
 
 enum heap_kind {
