@@ -127,8 +127,9 @@ static unsigned window(struct region *r, uintptr_t page, const pte_t *e)
     if (most > (r->end - page) / PAGE_SIZE)
         most = (unsigned)((r->end - page) / PAGE_SIZE);
     most = n < most ? n : most;
-    while (k < most && pt_get(e + k) == 0 &&
-           (r->ahead == NULL || r->ahead(page + k * (uintptr_t)PAGE_SIZE)))
+    if (most > 1 && r->ahead != NULL)
+        most = r->ahead(page, most);
+    while (k < most && pt_get(e + k) == 0)
         k++;
     r->window = n;
     r->next_fault = page + k * (uintptr_t)PAGE_SIZE;

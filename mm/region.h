@@ -52,9 +52,9 @@ struct region {
     uint64_t object_page;
     unsigned frozen; // a clone is being made: stores wait
 
-    // Where not all of it is promised: may fault-around map this page? [c]
-    // Context: mm_lock held.
-    bool (*ahead)(uintptr_t va);
+    // Where not all of it is promised: how many of n pages from va on may
+    // fault-around map? [c] NULL: all. Context: mm_lock held.
+    unsigned (*ahead)(uintptr_t va, unsigned n);
     uintptr_t next_fault;   // where fault-around expects more
     uint32_t window;        // pages mapped by the last fault
     struct dirty_log *logs; // clients that watch it (dirty.h)

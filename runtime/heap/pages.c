@@ -295,13 +295,17 @@ static void unuse(struct chunk *c, unsigned word, uint64_t mask, void *arg)
     c->free[word] |= mask;
 }
 
-bool pages_promised(uintptr_t va)
+unsigned pages_promised(uintptr_t va, unsigned n)
 {
     uint64_t page = heap_page_of(va);
     const volatile uint64_t *word =
         &chunk_at(page >> CHUNK_SHIFT)->promised[page % CHUNK / 64];
+    uint64_t not = ~(*word >> page % 64);
+    unsigned run = not != 0 ? (unsigned)__builtin_ctzll(not ) : 64;
+    unsigned frames =
+        run * HEAP_PAGE_FRAMES - (unsigned)(va / PAGE_SIZE % HEAP_PAGE_FRAMES);
 
-    return (*word >> page % 64 & 1) != 0;
+    return run == 0 ? 0 : frames < n ? frames : n;
 }
 
 // ---- growing ----

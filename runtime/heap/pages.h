@@ -45,9 +45,10 @@ void pages_free(uint64_t page, uint64_t n);
 // (or all), from the end of the heap. Returns how many pages.
 uint64_t pages_scavenge(uint64_t n);
 
-// Is the page of this address promised? Takes no lock: pages_scavenge withdraws
-// the promise before it drops the frames. Context: mm_lock held.
-bool pages_promised(uintptr_t va);
+// How many of n frames from va on are promised, for sure: fewer at worst. Takes no
+// lock: pages_scavenge withdraws the promise before it drops the frames.
+// Context: mm_lock held.
+unsigned pages_promised(uintptr_t va, unsigned n);
 
 struct pages_stats {
     uint64_t total;    // in the heap's range
