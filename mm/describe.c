@@ -23,6 +23,10 @@ static const char *area_of(uintptr_t va)
         return "the direct map of physical memory";
     if (va >= ARCH_META_BASE && va < ARCH_SLOTS_BASE)
         return "the frame array";
+    // All tables of the heap together are less than a 32nd of it.
+    if (va >= ARCH_HEAPMETA_BASE &&
+        va - ARCH_HEAPMETA_BASE < ARCH_HEAP_SIZE / 16)
+        return "the heap's tables";
     if (va >= ARCH_SLOTS_BASE && va < ARCH_MMIO_BASE)
         return "the stack slot array";
     if (va >= ARCH_MMIO_BASE && va < ARCH_MMIO_END)

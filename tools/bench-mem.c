@@ -1,5 +1,5 @@
 // What memory costs: one source for the guest and for the Linux guest beside
-// it, whose init it is a part of (tools/bench-init.c).
+// it, whose init it is a part of (tools/peers/linux-init.c).
 //
 //   bench-mem              first touches, copy-on-write, a clone of 256 MiB,
 //                          mapping and rights: instructions by the TSC, under

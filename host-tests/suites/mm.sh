@@ -42,6 +42,11 @@ for mem in 8M 64M; do
     add "mm/mman-$mem" tap -c 2 -m $mem @mem_mman
 done
 add mm/fail-boot fail_boot_case @hello
+for test in "mem_dirty 4" mem_race mem_tight "mem_chaos 1000 5"; do
+    add "mm/${test%% *}-q35-qemu64" tap -M q35 --cpu qemu64 -c 2 -m 64M \
+        "@${test%% *}" $([ "${test#* }" = "$test" ] || echo "${test#* }")
+done
+add mm/race-3M tap -m 3M @mem_race
 add mm/chaos-2cpu tap -c 2 @mem_chaos 2000 1
 add mm/chaos-4cpu tap -c 4 @mem_chaos 1000 2
 add mm/tour-1cpu tour_case 1 @tour
