@@ -40,3 +40,13 @@ heap_die overrun '-o heap.efence=1' '^panic: invalid memory access .write of' \
 heap_die read_any_freed '-o heap.guard=1000' '^panic: .* memory access .read of' \
     'an object that was freed'
 heap_die damage '-o heap.check=1' '^panic: heap: page [0-9]+ belongs to a damaged span'
+
+# The table of size classes is what its generator says.
+add heap/classes-generated classes_case
+
+classes_case()
+{
+    local dir=$root/runtime/heap/classes
+    gcc -Wall -Wextra -o generate "$dir/generate.c" || fail "it does not compile"
+    ./generate | cmp - "$dir/classes.h" || fail "classes.h is not its output"
+}
