@@ -19,3 +19,18 @@ static inline const char *mm_fixture(uint64_t ram_bytes)
     b.keep[b.nkeep++] = (struct mm_range){0x100000, 0x140123};
     return mm_init(&b, host_load_root);
 }
+
+// start() and stop() of a group of tests: a machine with so much RAM.
+#define MM_START(ram)                                                          \
+    static int start(void **state)                                             \
+    {                                                                          \
+        (void)state;                                                           \
+        return mm_fixture(ram) != NULL;                                        \
+    }
+#define MM_STOP                                                                \
+    static int stop(void **state)                                              \
+    {                                                                          \
+        (void)state;                                                           \
+        host_stop();                                                           \
+        return 0;                                                              \
+    }

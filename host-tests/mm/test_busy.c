@@ -12,18 +12,8 @@ enum { RAM = 64 * MIB, VIEWS = 11 };
 
 #define RW (PROT_R | PROT_W)
 
-static int start(void **state)
-{
-    (void)state;
-    return mm_fixture(RAM) != NULL;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    host_stop();
-    return 0;
-}
+MM_START(RAM)
+MM_STOP
 
 static uintptr_t map(size_t pages, unsigned flags)
 {

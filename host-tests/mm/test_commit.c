@@ -30,12 +30,7 @@ static int start(void **state)
     return mm_fixture(RAM) != NULL;
 }
 
-static int stop(void **state)
-{
-    (void)state;
-    host_stop();
-    return 0;
-}
+MM_STOP
 
 static void on_cpu(unsigned cpu)
 {

@@ -8,18 +8,8 @@
 
 enum { RAM = 64 * MIB };
 
-static int start(void **state)
-{
-    (void)state;
-    return mm_fixture(RAM) != NULL;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    host_stop();
-    return 0;
-}
+MM_START(RAM)
+MM_STOP
 
 static void says(uintptr_t va, const char *text)
 {

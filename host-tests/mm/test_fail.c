@@ -812,18 +812,8 @@ static void the_start_says_what_is_missing(void **state)
     mm_fail_at(0, false);
 }
 
-static int start(void **state)
-{
-    (void)state;
-    return mm_fixture(RAM) != NULL;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    host_stop();
-    return 0;
-}
+MM_START(RAM)
+MM_STOP
 
 int main(void)
 {

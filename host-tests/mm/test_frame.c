@@ -18,12 +18,7 @@ static int start(void **state)
     return wrong != NULL;
 }
 
-static int stop(void **state)
-{
-    (void)state;
-    host_stop();
-    return 0;
-}
+MM_STOP
 
 static uint8_t owned[NFRAMES];
 

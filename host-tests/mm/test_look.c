@@ -11,18 +11,8 @@ enum { RAM = 64 * MIB };
 
 #define RW (PROT_R | PROT_W)
 
-static int start(void **state)
-{
-    (void)state;
-    return mm_fixture(RAM) != NULL;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    host_stop();
-    return 0;
-}
+MM_START(RAM)
+MM_STOP
 
 static struct mm_look look(uintptr_t va)
 {

@@ -22,12 +22,7 @@ static int start(void **state)
     return wrong != NULL;
 }
 
-static int stop(void **state)
-{
-    (void)state;
-    host_stop();
-    return 0;
-}
+MM_STOP
 
 // Clears entries, flushes, frees the frames if asked to.
 static void clear(uintptr_t va, size_t npages, bool free_frames)

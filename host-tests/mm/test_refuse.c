@@ -15,18 +15,8 @@ enum { RAM = 96 * MIB, TABLE = 512 };
 #define RW   (PROT_R | PROT_W)
 #define HUGE ((size_t)TABLE * PAGE_SIZE)
 
-static int start(void **state)
-{
-    (void)state;
-    return mm_fixture(RAM) != NULL;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    host_stop();
-    return 0;
-}
+MM_START(RAM)
+MM_STOP
 
 static uintptr_t map(size_t pages, unsigned prot, unsigned flags)
 {

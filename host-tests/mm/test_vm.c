@@ -16,18 +16,8 @@ enum { RAM = 96 * MIB };
 
 #define RW (PROT_R | PROT_W)
 
-static int start(void **state)
-{
-    (void)state;
-    return mm_fixture(RAM) != NULL;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    host_stop();
-    return 0;
-}
+MM_START(RAM)
+MM_STOP
 
 // Frames that no page has: page tables come and go with the pages.
 static uint64_t pages_free(void)

@@ -40,12 +40,7 @@ static int start(void **state)
     return 0;
 }
 
-static int stop(void **state)
-{
-    (void)state;
-    host_stop();
-    return 0;
-}
+MM_STOP
 
 // Runs the scheduler until the goroutines have called done().
 static jmp_buf out;
