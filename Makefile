@@ -90,7 +90,7 @@ nofpu    := -mgeneral-regs-only
 cold_srcs := $(wildcard boot/*.c arch/*.c runtime/debug/*.c runtime/libc/*.c) \
              $(patsubst %,arch/x86_64/%.c,acpi apic clock console cpu machine) \
              $(patsubst %,mm/%.c,commit describe dirty init look vm vm_device vm_huge vm_range) \
-             $(patsubst %,runtime/heap/%.c,cache debug heap memory pages report span) \
+             $(patsubst %,runtime/heap/%.c,api cache central debug heap memory meta owned page_cache pages report span stats tiny) \
              runtime/mem/mem.c runtime/mem/where.c runtime/sched/input.c
 # These are leaves of two dozen instructions: no frame.
 frameless := runtime/heap/fast.c runtime/libc/malloc_fast.c
@@ -174,6 +174,7 @@ endif
 # Tests that look inside are linked with the objects themselves.
 runtime_obj := $(O)/gneiss.o
 api_objs    := $(O)/obj/runtime/libc/% $(O)/obj/runtime/mem/% \
+                 $(O)/obj/runtime/heap/api.c.o $(O)/obj/runtime/heap/stats.c.o \
                  $(O)/obj/runtime/sched/cpu.c.o
 kernel_link := $(if $(filter host-tests/%,$(APP)),$(kernel_objs),$(runtime_obj))
 $(runtime_obj): $(kernel_objs) $(kernel_stamp) tools/public-symbols

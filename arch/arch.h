@@ -6,9 +6,9 @@
 //
 // arch_types.h of the chosen implementation supplies, as inline functions:
 //
-//   preempt_disable/enable/count, preempt_enable_pending,
-//   preempt_set_pending/clear_pending                                    (R6)
-//   arch_cpu_id, arch_current, arch_set_current, arch_local/set_local   (R10)
+//   preempt_disable/enable/count, preempt_set_pending/clear_pending      (R6)
+//   arch_critical_begin/end, ARCH_CRITICAL: the same for a few instructions
+//   arch_cpu_id, arch_current, arch_set_current, arch_local/local_at/set_local (R10)
 //   arch_bit_set/clear
 //   arch_irq_disable/enable/restore, arch_irqs_enabled
 //   arch_pause, arch_cycles, arch_direct, arch_direct_to_paddr

@@ -238,6 +238,14 @@ static void start_cpus(void)
     smp_start(limit, trampoline, cpu_start);
 }
 
+// The heap gives idle memory back after a while, on the CPU where it became idle.
+static void arm_heap_timer(uint64_t mono_ns)
+{
+    static struct sched_timer timer = {.fn = heap_tick};
+
+    sched_timer_set(&timer, mono_ns);
+}
+
 static void second_stage(void)
 {
     const struct g_tls_image tls = {tls_start, (size_t)tls_file_size,
@@ -247,6 +255,8 @@ static void second_stage(void)
     stack_init();
     input_init();
     heap_init();
+    pages_arm = arm_heap_timer;
+    sched_on_pending(heap_serve);
     start_cpus();
     pt_drop_top(0); // the identity map of the trampoline: nil faults from here
     mm_free_image((uintptr_t)boot_start, (size_t)(boot_end - boot_start));

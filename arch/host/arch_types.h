@@ -69,11 +69,16 @@ static inline void preempt_enable(void)
         preempt_pending_slow();
 }
 
-static inline bool preempt_enable_pending(void)
-{
-    struct host_cpu *c = host_this_cpu();
+#define ARCH_CRITICAL
 
-    return --c->nopreempt == 0 && c->pending;
+static inline void arch_critical_begin(void)
+{
+    preempt_disable();
+}
+
+static inline void arch_critical_end(void)
+{
+    preempt_enable();
 }
 
 static inline bool arch_bit_set(uint64_t *map, uint64_t bit)
@@ -92,6 +97,16 @@ static inline bool arch_bit_clear(uint64_t *map, uint64_t bit)
 
     map[bit / 64] &= ~mask;
     return was;
+}
+
+static inline bool arch_below(uint64_t v, const uint64_t *limit)
+{
+    return v < __atomic_load_n(limit, __ATOMIC_RELAXED);
+}
+
+static inline void arch_add(uint64_t *p, int n)
+{
+    *p += (uint64_t)n;
 }
 
 static inline unsigned preempt_count(void)
@@ -122,6 +137,11 @@ static inline void *arch_current(void)
 static inline void *arch_local(void)
 {
     return host_this_cpu()->local;
+}
+
+static inline void *arch_local_at(size_t off)
+{
+    return (char *)arch_local() + off;
 }
 
 static inline void arch_set_local(void *p)

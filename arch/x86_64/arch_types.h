@@ -92,17 +92,20 @@ static inline void preempt_clear_pending(void)
                      : "memory", "cc");
 }
 
-// The same for code whose last call this would be: true if the caller must call
-// preempt_pending_slow(), at best as its own last call.
-static inline bool preempt_enable_pending(void)
-{
-    bool zero;
+// Critical text: between begin and end nothing takes the CPU away, as with
+// no-preempt, at no cost. What an interrupt makes pending waits until the code has
+// left the section (trap.c). For functions of a few instructions that call nothing,
+// fault nowhere and hold no lock, marked ARCH_CRITICAL as a whole.
+#define ARCH_CRITICAL __attribute__((section(".text.critical")))
 
-    __asm__ volatile("decl %%gs:%c1"
-                     : "=@ccz"(zero)
-                     : "i"(CPU_NOPREEMPT)
-                     : "memory");
-    return zero;
+static inline void arch_critical_begin(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
+static inline void arch_critical_end(void)
+{
+    __asm__ volatile("" ::: "memory");
 }
 
 // ---- bits ----
@@ -132,6 +135,21 @@ static inline bool arch_bit_clear(uint64_t *map, uint64_t bit)
     return was;
 }
 
+// v < *limit, and *p += n: one instruction each, of which an interrupt sees all or
+// nothing. What another CPU stores is seen some time.
+static inline bool arch_below(uint64_t v, const uint64_t *limit)
+{
+    bool below;
+
+    __asm__ volatile("cmpq %1, %2" : "=@ccb"(below) : "m"(*limit), "r"(v));
+    return below;
+}
+
+static inline void arch_add(uint64_t *p, int n)
+{
+    __asm__ volatile("addq %1, %0" : "+m"(*p) : "i"(n) : "cc");
+}
+
 // ---- who and where ----
 
 // Dense index of the CPU that executes this; may be another one at the next
@@ -159,6 +177,12 @@ static inline void *arch_local(void)
 
     __asm__ volatile("movq %%gs:%c1, %0" : "=r"(p) : "i"(CPU_LOCAL));
     return p;
+}
+
+static inline void *arch_local_at(size_t off)
+{
+    __asm__ volatile("addq %%gs:%c1, %0" : "+r"(off) : "i"(CPU_LOCAL) : "cc");
+    return (void *)off;
 }
 
 static inline void arch_set_local(void *p)

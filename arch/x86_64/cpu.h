@@ -43,6 +43,7 @@ struct cpu {
 
     uint32_t apic_id;              // [c]
     bool in_panic;                 // [o]
+    bool stepping;                 // [o] out of critical text (trap.c)
     _Atomic uint32_t idle;         // [a] enum idle_state
     _Atomic uint64_t inbox;        // [a] CPUs whose tlb_request awaits us
     struct tlb_request request;    // see above

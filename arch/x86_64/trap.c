@@ -19,11 +19,13 @@ enum { GATE_INTERRUPT = 0x8e, ENTRY_BYTES = 16 };
 
 enum exception {
     EXC_DIVIDE = 0,
+    EXC_DB = 1,
     EXC_NMI = 2,
     EXC_DF = 8,
     EXC_PF = 14,
     EXC_MC = 18,
     EXC_COUNT = 32,
+    RFLAGS_TF = 0x100,
 };
 
 enum { PF_PRESENT = 1, PF_WRITE = 2, PF_FETCH = 16 };
@@ -208,6 +210,23 @@ static void interrupt(struct trap_frame *tf)
     }
 }
 
+extern const char critical_start[], critical_end[]; // linker.ld
+
+static bool in_critical_text(const struct trap_frame *tf)
+{
+    return tf->rip - (uintptr_t)critical_start <
+           (uintptr_t)critical_end - (uintptr_t)critical_start;
+}
+
+// Critical text that was interrupted runs on by single steps until it has left
+// the section, some twenty at most; then what is pending is done.
+static void step(struct cpu *c, struct trap_frame *tf, bool on)
+{
+    c->stepping = on;
+    tf->rflags =
+        on ? tf->rflags | RFLAGS_TF : tf->rflags & ~(uint64_t)RFLAGS_TF;
+}
+
 // Interrupts are off; tf lies on the stack that this runs on. Handlers count as
 // no-preempt; pending work is done at the end if the interrupted code allows
 // it, else when its own count becomes zero (R8).
@@ -222,11 +241,17 @@ void trap_dispatch(struct trap_frame *tf)
         interrupt(tf);
     else if (tf->vector == EXC_PF)
         page_fault(tf);
-    else
+    else if (tf->vector != EXC_DB || !c->stepping)
         arch_hooks.fatal(tf);
+    if (c->stepping)
+        step(c, tf, false);
     if (c->nopreempt == 1 && arch_hooks.pending != NULL) {
-        preempt_clear_pending();
-        arch_hooks.pending();
+        if (in_critical_text(tf)) {
+            step(c, tf, true);
+        } else {
+            preempt_clear_pending();
+            arch_hooks.pending();
+        }
     }
     c->nopreempt--;
 }

@@ -1,4 +1,4 @@
-// The caches of the CPUs.
+// The caches of the CPUs (mcache).
 #pragma once
 
 #include "runtime/heap/heap.h"
@@ -7,7 +7,11 @@ enum {
     CACHE_SLOTS = 256, // pointers in a stack, at most
     CACHE_ALIGN = CACHE_SLOTS * sizeof(void *),
     CACHE_CLASSES = 65, // classes up to HEAP_CACHE_MAX, and 0; cache.c checks
+    CACHE_STACKS = 1 + HEAP_KINDS * CACHE_CLASSES,
 };
+
+_Static_assert(CACHE_ALIGN == (int)META_BLOCK,
+               "a stack ends where a block does");
 
 // For each class of small objects up to HEAP_CACHE_MAX and each kind a stack of
 // free objects. A stack ends at a multiple of 2 KiB, grows upwards, and has NULL
@@ -17,19 +21,32 @@ enum {
 //     ____  NULL  obj  obj  obj  ____  ____ |
 //                                ^ top      ^ 2 KiB
 //
-// Index 0 of `top` stands for "not here": always full.
+// Stack 0 stands for "not here": always full.
 //
 // `classes` says for each heap page which stack takes its objects: 0 unless the
 // page belongs to a span of this CPU. So a free finds out that an object is its
 // own, and of which class, by one load.
+//
+// `clean` is the sum of mallocs and objects in the stack that holds as long as the
+// stack was filled with objects never handed out and none was freed into it.
+struct cache_stack {
+    void **top;       // [o]
+    uint64_t mallocs; // [o] events
+};
+
 struct cache {
-    void **top[1 + HEAP_KINDS * CACHE_CLASSES];       // [o]
-    uint8_t *classes;                                 // [c] by heap page
-    uint64_t mallocs[1 + HEAP_KINDS * CACHE_CLASSES]; // [o] events
+    struct cache_stack stack[CACHE_STACKS]; // first: the fast paths know it
+    uint8_t *classes;                       // [c] by heap page
+    uint64_t clean[CACHE_STACKS];           // [o]
     struct span *_Atomic remote; // [a] spans of this CPU that others freed into
-    struct span *spans[HEAP_CLASSES][HEAP_KINDS];        // [o] with free slots
+    struct span *spans[HEAP_KINDS][HEAP_CLASSES];        // [o] with free slots
     uint64_t slow_mallocs[HEAP_CLASSES - CACHE_CLASSES]; // [o]
-    uint64_t empty_pages; // [o] of spans of ours without an object
+    uint64_t empty_pages;      // [o] of spans of ours without an object
+    struct span_source source; // [o]
+    uintptr_t tiny;            // [o] block that is being filled; 0: none
+    unsigned tiny_end;         // [o] how far
+    uint64_t tiny_mallocs;     // [o]
+    _Atomic bool flush;        // [a] somebody needs memory: flush
 };
 
 static inline unsigned cache_index(unsigned class, enum heap_kind kind)
@@ -42,18 +59,50 @@ static inline bool cache_is_full(void **top)
     return ((uintptr_t)top & (CACHE_ALIGN - 1)) == 0;
 }
 
-// Index of the stack for n bytes of manual memory, by (n + 15) / 16.
-extern uint8_t cache_manual_index[HEAP_FAST_MAX / 16 + 1]; // [c]
+// Whether free puts objects of a class into stacks. It takes an address that is no
+// multiple of 16 for a bad one.
+static inline bool cache_takes(unsigned class)
+{
+    return class < CACHE_CLASSES && class != HEAP_CLASS_TINY &&
+           heap_classes[class].size % 16 == 0;
+}
 
-// Where the fast paths end: each is the last call of one. _empty and _full end
-// its no-preempt section; cache_pending returns its argument. errno is set.
+// NULL before heap_cpu_init on that CPU.
+struct cache *cache_of_cpu(unsigned cpu);
+
+// Where the stack for n bytes of manual memory lies in a struct cache, in bytes.
+extern uint16_t cache_manual_stack[HEAP_FAST_MAX + 1]; // [c]
+
+// Where the fast paths end: each is the last call of one. errno is set.
 void *cache_malloc_slow(size_t n);
-void *cache_malloc_empty(size_t n);
-void *cache_pending(void *p);
 void cache_free_slow(void *p);
-void cache_free_full(void *p);
 
 void cache_init(void);
-void *cache_alloc(size_t n, enum heap_kind kind, size_t align);
+
+// n bytes, 1..ARCH_HEAP_SIZE / 2, of a kind, 16-byte aligned (24 bytes collected
+// memory: 8; below 16 bytes without pointers: as n is divisible). *fresh: they
+// read as zero. NULL: no memory.
+void *cache_alloc(size_t n, enum heap_kind kind, size_t align, bool *fresh);
+
+// Puts an object, whose alloc bit is set, back: into a stack, its span, or the
+// remote bits. Context: no-preempt, system stack.
+void cache_free_slot(struct cache *c, struct span *s, void *p);
+
+// Gives all objects of this CPU's cache back to their spans, and the spans to
+// everybody.
 void cache_flush(void);
-void cache_stats(struct heap_stats *s);
+
+// Asks the other CPUs to do the same, which they do when they next get to it.
+// False: there are none. And whether all have.
+bool cache_flush_others(void);
+bool cache_others_flushed(void);
+
+// Does what cache_flush_others of another CPU asked for. Context: no-preempt,
+// system stack.
+void cache_serve(void);
+
+// Free objects in the stacks of all CPUs, of a class and kind; as they are, without
+// a lock.
+uint64_t cache_count(unsigned class, enum heap_kind kind);
+uint64_t
+cache_mallocs(unsigned class); // and how many were allocated, all kinds

@@ -18,6 +18,7 @@
 
 #include "arch/option.h"
 #include "mm/mm.h"
+#include "runtime/heap/memory.h"
 #include "runtime/heap/report.h"
 
 enum {
@@ -32,6 +33,10 @@ static bool fill, random_slots, efence;
 static uint64_t check_every, guard_every;
 static _Atomic uint64_t fail_in; // as mm_fail_in: twice the count, odd: and on
 static _Atomic uint64_t calls, until_guard;
+
+// Begin of the mapping | pages, of the last FREED_KEPT. [c] after heap_debug_init
+static uintptr_t _Atomic *freed;
+static _Atomic unsigned next_freed;
 
 OPTION_BOOL(
     opt_fill, "heap.fill", fill,
@@ -69,6 +74,11 @@ void heap_debug_init(void)
     // So that caches run empty and sampling comes round.
     heap_debug_slow_free = heap_debug_on || guard_every > 0;
     until_guard = guard_every;
+    if (efence || guard_every > 0) {
+        freed = heap_memory_frames(FREED_KEPT * sizeof *freed);
+        if (freed == NULL)
+            panic("heap.efence and heap.guard need memory: run with more MEM");
+    }
 }
 
 bool heap_debug_refuse(void)
@@ -137,9 +147,6 @@ unsigned heap_debug_pick(unsigned n)
 
 static const char live_name[] = "a guarded object of malloc";
 static const char freed_name[] = "an object that was freed";
-
-static uintptr_t _Atomic freed[FREED_KEPT]; // begin of the mapping | pages
-static _Atomic unsigned next_freed;
 
 bool heap_debug_sample(unsigned objects)
 {

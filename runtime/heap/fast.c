@@ -2,12 +2,12 @@
 
 #include "runtime/heap/fast.h"
 
-void *heap_malloc(size_t n)
+ARCH_CRITICAL void *heap_malloc(size_t n)
 {
     return heap_fast_malloc(n);
 }
 
-void heap_free(void *p)
+ARCH_CRITICAL void heap_free(void *p)
 {
     heap_fast_free(p);
 }

@@ -6,19 +6,29 @@
 
 #include "arch/option.h"
 #include "runtime/heap/cache.h"
+#include "runtime/heap/central.h"
 #include "runtime/heap/debug.h"
 #include "runtime/heap/memory.h"
 #include "runtime/heap/report.h"
+#include "runtime/heap/tiny.h"
 
 enum {
     MOVE_MIN = 64 * 1024, // from here on realloc moves entries, not bytes
 };
 
-static uint64_t keep_bytes = UINT64_MAX;
+static uint64_t keep_bytes = UINT64_MAX, delay_ms = 100, limit_bytes;
 OPTION_ROW(opt_keep, "heap.keep",
            "most free memory that malloc keeps, bytes with K, M, G (a 64th of "
            "the RAM)",
            &keep_bytes, NULL, 0, UINT64_MAX, OPTION_SIZE);
+OPTION_UINT(opt_delay, "heap.delay", delay_ms, 0, 3600000,
+            "milliseconds that more than heap.keep stays before it goes back");
+OPTION_ROW(opt_limit, "heap.limit",
+           "most memory of the heap, bytes with K, M, G (0: all there is)",
+           &limit_bytes, NULL, 0, UINT64_MAX, OPTION_SIZE);
+
+static bool (*out_of_memory)(size_t, void *); // [c] or set when nobody fails
+static void *out_of_memory_arg;
 
 void heap_init(void)
 {
@@ -27,74 +37,49 @@ void heap_init(void)
     if (keep_bytes == UINT64_MAX)
         keep_bytes = heap_memory_total() / 64;
     pages_keep = keep_bytes / HEAP_PAGE;
+    pages_delay = delay_ms * 1000000;
+    if (limit_bytes != 0)
+        pages_limit = limit_bytes / HEAP_PAGE;
     heap_debug_init();
     heap_memory_on_pressure(heap_trim);
 }
 
-// ---- alignment ----
-
-// The size to ask for so that the object is aligned: a class whose size is a
-// multiple lies so in its span. 0: only pages will do.
-static size_t aligned_size(size_t n, size_t align)
-{
-    n = align_up(n > 0 ? n : 1, align > 16 ? align : 16);
-    for (; n <= HEAP_SMALL_MAX && align <= HEAP_PAGE; n += align) {
-        if (heap_classes[heap_class_of(n)].size % align == 0)
-            return n;
-    }
-    return 0;
-}
-
-struct pages_call {
-    size_t n, align;
-    enum heap_kind kind;
-    struct span *s;
-};
-
-static void alloc_pages(void *arg)
-{
-    struct pages_call *c = arg;
-
-    spin_lock(&heap_lock);
-    c->s = span_new_aligned((c->n + HEAP_PAGE - 1) >> HEAP_PAGE_SHIFT,
-                            c->align >> HEAP_PAGE_SHIFT, c->kind);
-    spin_unlock(&heap_lock);
-    if (c->s != NULL)
-        arch_bit_set(PAGES_ALLOC_BITS, span_base(c->s) / 16);
-}
-
-static bool reads_as_zero(const void *p)
-{
-    const struct span *s = span_of((uintptr_t)p);
-
-    // A guarded object is in no span, and fresh.
-    return s == NULL || (s->class == 0 && s->zero && !heap_debug_on);
-}
+// ---- allocation ----
 
 void *heap_alloc(size_t n, enum heap_kind kind, size_t align, bool zero)
 {
-    void *p;
+    bool fresh = false;
 
     if (n > ARCH_HEAP_SIZE / 2 || align > ARCH_HEAP_SIZE / 4)
         return NULL;
-    if (heap_debug_efence() && align > 16 && align <= PAGE_SIZE) {
-        p = heap_debug_refuse() ? NULL : heap_debug_guarded(n, align);
-    } else if (align <= 16) {
-        p = kind == HEAP_MANUAL ? heap_malloc(n)
-                                : cache_alloc(n > 16 ? n : 16, kind, 16);
-    } else if (aligned_size(n, align) != 0) {
-        p = cache_alloc(aligned_size(n, align), kind, align);
-    } else {
-        struct pages_call c = {.n = n, .align = align, .kind = kind};
+    void *p = cache_alloc(n > 0 ? n : 1, kind, align, &fresh);
 
-        if (heap_debug_on && heap_debug_refuse())
-            return NULL;
-        arch_on_system_stack(alloc_pages, &c);
-        p = c.s != NULL ? (void *)span_base(c.s) : NULL;
-    }
-    if (zero && p != NULL && !reads_as_zero(p))
+    if (zero && p != NULL && !fresh)
         memset(p, 0, n);
     return p;
+}
+
+bool heap_get_memory(size_t n, unsigned attempt)
+{
+    enum { WAIT_NS = 5000000 };
+
+    if (attempt == 0) {
+        // What this CPU and all others than the heap can spare.
+        return heap_memory_reclaim((n + PAGE_SIZE - 1) / PAGE_SIZE);
+    }
+    if (attempt == 1) {
+        // What the caches of other CPUs hold. They may be busy: no longer than it
+        // takes them to finish what is short.
+        uint64_t end = arch_mono_ns() + WAIT_NS;
+
+        if (!cache_flush_others())
+            return false;
+        while (!cache_others_flushed() && arch_mono_ns() < end)
+            arch_pause();
+        heap_trim();
+        return true;
+    }
+    return out_of_memory != NULL && out_of_memory(n, out_of_memory_arg);
 }
 
 // ---- sizes ----
@@ -111,9 +96,11 @@ static struct span *object_span(const void *p, const char *call)
     return (struct span *)at.span;
 }
 
-static size_t usable(const struct span *s)
+static size_t usable(struct span *s, const void *p)
 {
-    return s->class != 0 ? heap_classes[s->class].size : span_bytes(s);
+    return s->class == 0                 ? span_bytes(s)
+           : s->class == HEAP_CLASS_TINY ? tiny_usable(s, (uintptr_t)p)
+                                         : heap_classes[s->class].size;
 }
 
 size_t heap_usable(const void *p)
@@ -122,7 +109,7 @@ size_t heap_usable(const void *p)
 
     if (heap_debug_is_guarded(p, &n, "malloc_usable_size"))
         return n;
-    return usable(object_span(p, "malloc_usable_size"));
+    return usable(object_span(p, "malloc_usable_size"), p);
 }
 
 // ---- realloc ----
@@ -139,7 +126,7 @@ static void move_call(void *arg)
     size_t bytes = align_up(m->bytes, PAGE_SIZE);
 
     // Pages that were used before may have frames: they go first.
-    if (!m->to->zero)
+    if (m->to->fresh != 0)
         heap_memory_drop(span_base(m->to), bytes);
     m->done = heap_memory_move(span_base(m->from), span_base(m->to), bytes);
 }
@@ -182,7 +169,8 @@ static bool resize_in_place(struct span *s, size_t n)
 // s: the object's span, if it has one.
 static void *copy_to_new(void *p, size_t had, size_t n, struct span *s)
 {
-    void *q = heap_malloc(n);
+    enum heap_kind kind = s != NULL ? (enum heap_kind)s->kind : HEAP_MANUAL;
+    void *q = heap_alloc(n, kind, 16, false);
     size_t keep = n < had ? n : had;
 
     if (q == NULL)
@@ -205,7 +193,7 @@ void *heap_realloc(void *p, size_t n)
         return copy_to_new(p, had, n, NULL);
     struct span *s = object_span(p, "realloc");
 
-    had = usable(s);
+    had = usable(s, p);
 
     // It fits, and does not waste more than half.
     if (n <= had && (n > had / 2 || had <= 64))
@@ -215,7 +203,74 @@ void *heap_realloc(void *p, size_t n)
     return copy_to_new(p, had, n, s);
 }
 
+// ---- settings ----
+
+struct keep_call {
+    uint64_t pages, delay;
+};
+
+static void keep_call(void *arg)
+{
+    const struct keep_call *k = arg;
+
+    spin_lock(&heap_lock);
+    pages_set_keep(k->pages, k->delay);
+    spin_unlock(&heap_lock);
+}
+
+void heap_set_keep(uint64_t bytes, unsigned ms)
+{
+    struct keep_call k = {bytes / HEAP_PAGE, ms * UINT64_C(1000000)};
+
+    arch_on_system_stack(keep_call, &k);
+}
+
+static void limit_call(void *arg)
+{
+    uint64_t *pages = arg, was = pages_limit;
+
+    spin_lock(&heap_lock);
+    pages_limit = *pages;
+    spin_unlock(&heap_lock);
+    *pages = was;
+}
+
+uint64_t heap_set_limit(uint64_t bytes)
+{
+    uint64_t pages = bytes == UINT64_MAX ? UINT64_MAX : bytes / HEAP_PAGE;
+
+    arch_on_system_stack(limit_call, &pages);
+    return pages == UINT64_MAX ? UINT64_MAX : pages * HEAP_PAGE;
+}
+
+void heap_on_oom(bool (*fn)(size_t n, void *arg), void *arg)
+{
+    out_of_memory_arg = arg;
+    out_of_memory = fn;
+}
+
 // ---- giving back ----
+
+void heap_serve(void)
+{
+    cache_serve();
+}
+
+static void tick_call(void *arg)
+{
+    uint64_t *at = arg;
+
+    cache_serve();
+    spin_lock(&heap_lock);
+    *at = pages_tick(*at);
+    spin_unlock(&heap_lock);
+}
+
+uint64_t heap_tick(uint64_t now)
+{
+    arch_on_system_stack(tick_call, &now);
+    return now;
+}
 
 static void scavenge_call(void *arg)
 {
@@ -238,16 +293,18 @@ uint64_t heap_trim(void)
 
 // ---- figures, checks ----
 
-void heap_stats(struct heap_stats *s)
+void heap_lock_all(void)
 {
-    *s = (struct heap_stats){
-        .range = pages_stats.total << HEAP_PAGE_SHIFT,
-        .free = pages_stats.free << HEAP_PAGE_SHIFT,
-        .promised = pages_stats.promised << HEAP_PAGE_SHIFT,
-        .metadata = span_metadata,
-    };
-    s->used = s->range - s->free;
-    cache_stats(s);
+    central_lock_all();
+    spin_lock(&heap_lock);
+    meta_lock_common();
+}
+
+void heap_unlock_all(void)
+{
+    meta_unlock_common();
+    spin_unlock(&heap_lock);
+    central_unlock_all();
 }
 
 static void check_call(void *arg)
@@ -257,6 +314,7 @@ static void check_call(void *arg)
     pages_check();
     span_check();
     spin_unlock(&heap_lock);
+    central_check();
 }
 
 void heap_check(void)

@@ -32,6 +32,29 @@ void *heap_realloc(void *p, size_t n);
 // frames. Context: goroutine or scheduler, no lock held.
 uint64_t heap_trim(void);
 
+// Tries to make an allocation of n bytes possible that has failed: `attempt` counts
+// from 0. False: there is nothing more to try. Context: goroutine, no lock held.
+bool heap_get_memory(size_t n, unsigned attempt);
+
+// Settings; see <gneiss/heap.h>.
+void heap_set_keep(uint64_t bytes, unsigned delay_ms);
+uint64_t heap_set_limit(uint64_t bytes);
+void heap_on_oom(bool (*fn)(size_t n, void *arg), void *arg);
+
+// What is due at a time (arch_mono_ns): giving idle memory back. Returns when to
+// call it next, UINT64_MAX: when pages_arm says so. Context: scheduler, or any
+// with no lock held.
+uint64_t heap_tick(uint64_t now);
+
+// Does what other CPUs ask of this one: to give its caches back. Context: system
+// stack, no lock held.
+void heap_serve(void);
+
+// Takes and gives all locks of the heap: nobody changes what is common meanwhile.
+// Context: system stack.
+void heap_lock_all(void);
+void heap_unlock_all(void);
+
 // Panics if a structure of the heap is damaged. Context: any but interrupt.
 void heap_check(void);
 
@@ -45,19 +68,3 @@ struct heap_place {
 };
 
 bool heap_place_of(uintptr_t va, struct heap_place *place);
-
-struct heap_class_stats {
-    uint32_t size;
-    uint64_t spans, live, cached; // objects
-    uint64_t mallocs, frees;
-};
-
-struct heap_stats {
-    uint64_t range, used, promised, free; // bytes
-    uint64_t metadata;
-    uint64_t live_bytes, live_objects;
-    uint64_t mallocs, frees;
-    uint64_t large_spans, large_bytes;
-};
-
-void heap_stats(struct heap_stats *s);

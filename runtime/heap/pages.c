@@ -42,8 +42,20 @@ struct sum {
     uint32_t start, max, end; // pages
 };
 
+struct spinlock heap_lock;
 struct pages_stats pages_stats;
-uint64_t pages_keep;
+uint64_t pages_keep, pages_delay, pages_limit = UINT64_MAX;
+void (*pages_arm)(uint64_t mono_ns);
+
+// Of a period of pages_delay: when it ends (0: none runs), and how many free and
+// promised pages there were at the least. Those were not needed.
+static uint64_t period_end, period_least;
+static bool armed; // pages_arm was called, and pages_tick has not ended it
+
+static uint64_t idle_pages(void)
+{
+    return pages_stats.promised - (pages_stats.total - pages_stats.free);
+}
 _Atomic uint64_t pages_granules;
 
 static uint32_t cpus_with_classes[ARCH_MAX_CPUS / 32];
@@ -334,6 +346,15 @@ static bool map_tables(uint64_t first, uint64_t n) // pages
     return ok;
 }
 
+static unsigned cpus_count(void)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < ARRAY_LEN(cpus_with_classes); i++)
+        n += (unsigned)__builtin_popcount(cpus_with_classes[i]);
+    return n;
+}
+
 bool pages_add_cpu(unsigned cpu)
 {
     if (pages_stats.total > 0 &&
@@ -363,6 +384,10 @@ static bool grow(uint64_t n)
     }
     pages_stats.total += more;
     pages_stats.free += more;
+    pages_stats.metadata +=
+        more * (HEAP_PAGE / 128 + sizeof(struct span *)) +
+        chunks * (sizeof(struct chunk) + sizeof(struct sum)) +
+        more * cpus_count();
     climb(chunk, chunk + chunks - 1);
     atomic_store_explicit(&pages_granules, pages_stats.total * (HEAP_PAGE / 16),
                           memory_order_release);
@@ -378,7 +403,8 @@ static bool promise(uint64_t page, uint64_t n, bool *zero)
     for (;;) {
         fresh = 0;
         each_word(page, n, count_unpromised, &fresh);
-        if (heap_memory_charge(fresh * HEAP_PAGE_FRAMES))
+        if (pages_stats.promised + fresh <= pages_limit &&
+            heap_memory_charge(fresh * HEAP_PAGE_FRAMES))
             break;
         // Some of what is given up may be of these pages.
         if (pages_scavenge(fresh) == 0)
@@ -393,6 +419,7 @@ static void take_found(uint64_t page, uint64_t n)
 {
     each_word(page, n, use, NULL);
     pages_stats.free -= n;
+    period_least = min_u64(period_least, idle_pages());
     climb(page >> CHUNK_SHIFT, (page + n - 1) >> CHUNK_SHIFT);
 }
 
@@ -431,18 +458,101 @@ uint64_t pages_alloc(uint64_t n, bool *zero)
     return page;
 }
 
+bool pages_alloc_group(uint64_t n, unsigned most, uint64_t *first,
+                       uint64_t *taken, uint64_t *fresh)
+{
+    uint64_t page = find(n);
+
+    ASSERT(n <= 64);
+    if (page == HEAP_NO_PAGE || page % 64 + n > 64)
+        return false;
+    const struct chunk *c = chunk_at(page >> CHUNK_SHIFT);
+    unsigned w = page % CHUNK / 64;
+    uint64_t bits = c->free[w] & ~mask_of(0, page % 64), was = c->promised[w];
+
+    while ((unsigned)__builtin_popcountll(bits) > most)
+        bits &= ~(UINT64_C(1) << (63 - __builtin_clzll(bits)));
+    uint64_t more = (unsigned)__builtin_popcountll(bits & ~was);
+
+    // It is a convenience: nothing is scavenged for it.
+    if (pages_stats.promised + more > pages_limit ||
+        !heap_memory_charge(more * HEAP_PAGE_FRAMES))
+        return false;
+    pages_stats.promised += more;
+    use(chunk_at(page >> CHUNK_SHIFT), w, bits, NULL);
+    pages_stats.free -= (unsigned)__builtin_popcountll(bits);
+    period_least = min_u64(period_least, idle_pages());
+    climb(page >> CHUNK_SHIFT, page >> CHUNK_SHIFT);
+    *first = page & ~UINT64_C(63);
+    *taken = bits;
+    *fresh = bits & ~was;
+    return true;
+}
+
+// There is more idle memory than before.
+static void give_back(void)
+{
+    if (idle_pages() <= pages_keep)
+        return;
+    if (pages_delay == 0) {
+        // A quarter less than may be kept: the next few cost nothing.
+        pages_scavenge(idle_pages() - pages_keep / 4 * 3);
+    } else if (period_end == 0) {
+        period_end = arch_mono_ns() + pages_delay;
+        period_least = idle_pages();
+        if (pages_arm != NULL && !armed) {
+            armed = true;
+            pages_arm(period_end);
+        }
+    } else if (pages_arm == NULL) {
+        pages_tick(arch_mono_ns());
+    }
+}
+
 void pages_free(uint64_t page, uint64_t n)
 {
     ASSERT(page + n <= pages_stats.total);
     each_word(page, n, unuse, NULL);
     pages_stats.free += n;
     climb(page >> CHUNK_SHIFT, (page + n - 1) >> CHUNK_SHIFT);
-    // A quarter less than may be kept: the next few cost nothing.
-    uint64_t idle =
-        pages_stats.promised - (pages_stats.total - pages_stats.free);
+    give_back();
+}
 
-    if (idle > pages_keep)
-        pages_scavenge(idle - pages_keep / 4 * 3);
+void pages_set_keep(uint64_t keep, uint64_t delay)
+{
+    pages_keep = keep;
+    pages_delay = delay;
+    period_end = 0;
+    give_back();
+}
+
+// Ends a period, or a part of its work. False: there is nothing more to do.
+static bool end_period(uint64_t now)
+{
+    enum { SLICE = 128 }; // pages: 1 MiB, then others have their turn
+
+    // As many may go as were never needed, and no more than are above `keep`.
+    uint64_t idle = idle_pages();
+    uint64_t over = idle > pages_keep ? idle - pages_keep : 0;
+    uint64_t due = min_u64(over, period_least);
+    uint64_t done = due > 0 ? pages_scavenge(min_u64(due, SLICE)) : 0;
+
+    if (due > SLICE && done > 0) {
+        period_least = due > done ? due - done : 0; // it is not over yet
+        period_end = now;
+        return true;
+    }
+    period_end = over > done ? now + pages_delay : 0;
+    period_least = idle_pages();
+    return period_end != 0;
+}
+
+uint64_t pages_tick(uint64_t now)
+{
+    if (period_end != 0 && (now < period_end || end_period(now)))
+        return period_end;
+    armed = false;
+    return UINT64_MAX;
 }
 
 uint64_t pages_scavenge(uint64_t n)
@@ -472,6 +582,13 @@ uint64_t pages_scavenge(uint64_t n)
         }
     }
     return done;
+}
+
+bool pages_is_free(uint64_t page)
+{
+    return (chunk_at(page >> CHUNK_SHIFT)->free[page % CHUNK / 64] >>
+                page % 64 &
+            1) != 0;
 }
 
 void pages_check(void)

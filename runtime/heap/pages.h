@@ -30,6 +30,10 @@ static inline uintptr_t heap_page_address(uint64_t page)
 
 #define HEAP_NO_PAGE UINT64_MAX
 
+// Protects what is here, and large spans. Inside the locks of central lists,
+// outside those of mm. Taken on the system stack (R5).
+extern struct spinlock heap_lock;
+
 // Takes n adjacent pages, promised (R14). Returns the first, or HEAP_NO_PAGE when
 // there is no memory. *zero: all of them read as zero. Context of all here:
 // heap_lock held, system stack.
@@ -38,12 +42,22 @@ MUST_USE uint64_t pages_alloc(uint64_t n, bool *zero);
 // Takes exactly these pages, if all are free (the heap grows for it). As above.
 MUST_USE bool pages_take(uint64_t page, uint64_t n, bool *zero);
 
-// Gives pages back; they stay promised, with what is in them.
+// Takes free pages of one aligned group of 64, the lowest that has n adjacent
+// ones: these and what is free behind them, `most` in all. Sets the group's first
+// page, the pages taken and those of them that read as zero. False: no memory.
+MUST_USE bool pages_alloc_group(uint64_t n, unsigned most, uint64_t *first,
+                                uint64_t *taken, uint64_t *fresh);
+
+// Gives pages back; they stay promised, with what is in them, for a while.
 void pages_free(uint64_t page, uint64_t n);
 
 // Gives the frames of free pages, and their promise, back to mm: about n pages
 // (or all), from the end of the heap. Returns how many pages.
 uint64_t pages_scavenge(uint64_t n);
+
+// Does what is due at this time of pages_delay's. Returns when to be called
+// next, UINT64_MAX: nothing will be due. now: arch_mono_ns().
+uint64_t pages_tick(uint64_t now);
 
 // How many of n frames from va on are promised, for sure: fewer at worst. Takes no
 // lock: pages_scavenge withdraws the promise before it drops the frames.
@@ -59,8 +73,19 @@ struct pages_stats {
 
 extern struct pages_stats pages_stats; // [heap_lock]
 
-// Most free pages that keep their frames. [c] after heap_init
-extern uint64_t pages_keep;
+// The policy of giving back: free pages above pages_keep that were not needed for
+// pages_delay nanoseconds. [heap_lock]
+extern uint64_t pages_keep, pages_delay;
+
+// Changes both.
+void pages_set_keep(uint64_t keep, uint64_t delay);
+
+// Most pages that may be promised. [heap_lock]
+extern uint64_t pages_limit;
+
+// Set at boot, called with heap_lock held when something will be due at a time:
+// pages_tick is to be called then. NULL: pages_free looks at the clock.
+extern void (*pages_arm)(uint64_t mono_ns);
 
 // Granules of 16 bytes up to the end of the heap. [heap_lock] Read anywhere.
 extern _Atomic uint64_t pages_granules;
@@ -88,6 +113,8 @@ uint8_t *pages_classes(unsigned cpu);
 
 // Maps a CPU's table of classes as far as the heap goes, once it has one.
 MUST_USE bool pages_add_cpu(unsigned cpu);
+
+bool pages_is_free(uint64_t page);
 
 // Panics if a summary does not fit its bitmap, or the counts do not. Context:
 // heap_lock held.

@@ -1,7 +1,4 @@
-// Making spans, finding them, and the central lists of those that nobody owns.
-//
-// The struct of a span comes from a list of its size, cut from frames that stay
-// the heap's. Every page of a span has an entry in the table pages_spans(), so an
+// Making spans and finding them. Every page of a span has an entry in the table pages_spans(), so an
 // address leads to its span by one load.
 //
 // Locks: see span.h.
@@ -22,22 +19,13 @@ struct heap_class heap_classes[HEAP_CLASSES] = {{0}, HEAP_CLASS_TABLE(ROW)};
 uint8_t heap_class_small[HEAP_FAST_MAX / 8 + 1];
 uint8_t heap_class_large[(HEAP_SMALL_MAX - HEAP_FAST_MAX) / 128 + 1];
 
-struct spinlock heap_lock;
-uint64_t span_metadata;
-
-// Of spans that nobody owns and that have free slots, the fullest are not looked
-// for: the one that was freed into last comes first.
-static struct span *central[HEAP_CLASSES][HEAP_KINDS]; // [h]
-
-enum { UNIT = 16, LARGEST = 48 + 2 * 1024 / 8 };
-
-static void *spare[LARGEST / UNIT + 2]; // [h] structs by size, linked
-static char *fresh, *fresh_end;         // [h] not yet cut
+struct span_large_stats span_large;
 
 void span_init(void)
 {
-    unsigned c = 1;
+    unsigned c = HEAP_CLASS_TINY + 1;
 
+    heap_classes[HEAP_CLASS_TINY] = heap_classes[c];
     for (unsigned i = 0; i < ARRAY_LEN(heap_class_small); i++) {
         while (heap_classes[c].size < i * 8)
             c++;
@@ -66,39 +54,10 @@ static size_t struct_size(unsigned class)
 {
     size_t words = (heap_classes[class].slots + 63u) / 64;
 
-    return align_up(sizeof(struct span) + (class != 0 ? 2 * words * 8 : 0),
-                    UNIT);
-}
-
-static struct span *new_struct(unsigned class)
-{
-    size_t size = struct_size(class);
-    void **list = &spare[size / UNIT];
-    struct span *s = *list;
-
-    if (s != NULL) {
-        *list = s->next;
-    } else {
-        if ((size_t)(fresh_end - fresh) < size) {
-            fresh = heap_memory_frames(PAGE_SIZE);
-            fresh_end = fresh != NULL ? fresh + PAGE_SIZE : NULL;
-            if (fresh == NULL)
-                return NULL;
-            span_metadata += PAGE_SIZE;
-        }
-        s = (struct span *)fresh;
-        fresh += size;
-    }
-    memset(s, 0, size);
-    return s;
-}
-
-static void free_struct(struct span *s)
-{
-    void **list = &spare[struct_size(s->class) / UNIT];
-
-    s->next = *list;
-    *list = s;
+    return align_up(sizeof(struct span) +
+                        (class != 0 ? 2 * words * sizeof(uint64_t) : 0) +
+                        (class == HEAP_CLASS_TINY ? words * 128 : 0),
+                    META_UNIT);
 }
 
 // ---- spans ----
@@ -112,67 +71,96 @@ static void enter(uint64_t page, uint64_t n, struct span *value)
         atomic_store_explicit(&t[i], value, memory_order_release);
 }
 
-static struct span *new_span(uint64_t npages, unsigned class,
-                             enum heap_kind kind)
+static struct span *prepare(struct span_source *from, uint64_t npages,
+                            unsigned class, enum heap_kind kind)
 {
-    struct span *s = new_struct(class);
-    uint64_t page;
+    struct span *s =
+        npages <= UINT32_MAX ? meta_new(&from->meta, struct_size(class)) : NULL;
 
     if (s == NULL)
         return NULL;
+    s->npages = (uint32_t)npages;
     s->class = (uint8_t) class;
-    page = npages <= UINT32_MAX ? pages_alloc(npages, &s->zero) : HEAP_NO_PAGE;
+    s->kind = (uint8_t)kind;
+    s->slots = heap_classes[class].slots;
+    s->divide = heap_classes[class].divide;
+    return s;
+}
+
+static void publish(struct span *s, uint64_t page, bool zero)
+{
+    s->page = (uint32_t)page;
+    s->zero = zero;
+    s->fresh = zero ? 0 : s->class != 0 ? s->slots : 1;
+    enter(page, s->npages, s);
+}
+
+struct span *span_new(struct span_source *from, unsigned class,
+                      enum heap_kind kind)
+{
+    struct span *s = prepare(from, heap_classes[class].pages, class, kind);
+    unsigned slots = heap_classes[class].slots;
+    bool zero;
+
+    if (s == NULL)
+        return NULL;
+    uint64_t page = page_cache_alloc(&from->pages, s->npages, &zero);
+
     if (page == HEAP_NO_PAGE) {
-        free_struct(s);
+        meta_free(&from->meta, s, struct_size(class));
         return NULL;
     }
-    s->page = (uint32_t)page;
-    s->npages = (uint32_t)npages;
-    s->kind = (uint8_t)kind;
-    if (class != 0) {
-        unsigned slots = heap_classes[class].slots;
-
-        s->nfree = (uint16_t)slots;
-        for (unsigned w = 0; w < span_words(s); w++, slots -= 64)
-            s->bits[w] = slots >= 64 ? UINT64_MAX : (UINT64_C(1) << slots) - 1;
-    }
-    enter(s->page, s->npages, s);
+    s->nfree = s->slots;
+    for (unsigned w = 0; w < span_words(s); w++, slots -= 64)
+        s->bits[w] = slots >= 64 ? UINT64_MAX : (UINT64_C(1) << slots) - 1;
+    atomic_store_explicit(&s->owner, (uint8_t)(arch_cpu_id() + 1),
+                          memory_order_relaxed);
+    publish(s, page, zero);
     return s;
 }
 
-void span_delete(struct span *s)
+void span_delete(struct span_source *from, struct span *s)
 {
     enter(s->page, s->npages, NULL);
-    pages_free(s->page, s->npages);
-    free_struct(s);
+    page_cache_free(&from->pages, s->page, s->npages);
+    meta_free(&from->meta, s, struct_size(s->class));
 }
 
-struct span *span_new_large(uint64_t npages, enum heap_kind kind)
-{
-    return new_span(npages, 0, kind);
-}
-
-struct span *span_new_aligned(uint64_t npages, uint64_t align,
-                              enum heap_kind kind)
+struct span *span_new_large(struct span_source *from, uint64_t npages,
+                            uint64_t align, enum heap_kind kind)
 {
     uint64_t slack = align > 1 ? align - 1 : 0;
-    struct span *s = new_span(npages + slack, 0, kind);
+    struct span *s = prepare(from, npages, 0, kind);
+    bool zero;
 
-    if (s == NULL || slack == 0)
-        return s;
+    if (s == NULL)
+        return NULL;
+    uint64_t page = pages_alloc(npages + slack, &zero);
+
+    if (page == HEAP_NO_PAGE) {
+        meta_free(&from->meta, s, struct_size(0));
+        return NULL;
+    }
     // What lies before and behind goes back.
-    uint64_t first = align_up(s->page, align);
-    uint64_t before = first - s->page, behind = slack - before;
+    uint64_t first = align > 1 ? align_up(page, align) : page;
 
-    enter(s->page, s->npages, NULL);
-    if (before > 0)
-        pages_free(s->page, before);
-    if (behind > 0)
-        pages_free(first + npages, behind);
-    s->page = (uint32_t)first;
-    s->npages = (uint32_t)npages;
-    enter(s->page, s->npages, s);
+    if (first > page)
+        pages_free(page, first - page);
+    if (first < page + slack)
+        pages_free(first + npages, page + slack - first);
+    publish(s, first, zero);
+    span_large.mallocs++;
+    span_large.bytes += span_bytes(s);
     return s;
+}
+
+void span_delete_large(struct span_source *from, struct span *s)
+{
+    span_large.frees++;
+    span_large.freed_bytes += span_bytes(s);
+    enter(s->page, s->npages, NULL);
+    pages_free(s->page, s->npages);
+    meta_free(&from->meta, s, struct_size(0));
 }
 
 bool span_resize(struct span *s, uint64_t npages)
@@ -186,61 +174,15 @@ bool span_resize(struct span *s, uint64_t npages)
         if (!pages_take(s->page + had, npages - had, &zero))
             return false;
         enter(s->page + had, npages - had, s);
-        s->zero &= zero;
+        s->fresh |= !zero;
+        span_large.bytes += (npages - had) << HEAP_PAGE_SHIFT;
     } else if (npages < had) {
         enter(s->page + npages, had - npages, NULL);
         pages_free(s->page + npages, had - npages);
+        span_large.freed_bytes += (had - npages) << HEAP_PAGE_SHIFT;
     }
     s->npages = (uint32_t)npages;
     return true;
-}
-
-static void unlink_central(struct span *s)
-{
-    struct span **list = &central[s->class][s->kind];
-
-    if (s->prev != NULL)
-        s->prev->next = s->next;
-    else
-        *list = s->next;
-    if (s->next != NULL)
-        s->next->prev = s->prev;
-    s->next = s->prev = NULL;
-    s->listed = false;
-}
-
-struct span *span_take(unsigned class, enum heap_kind kind)
-{
-    struct span *s = central[class][kind];
-
-    if (s == NULL)
-        return new_span(heap_classes[class].pages, class, kind);
-    unlink_central(s);
-    return s;
-}
-
-void span_release(struct span *s)
-{
-    struct span **list = &central[s->class][s->kind];
-
-    if (s->listed)
-        unlink_central(s);
-    // Who frees from outside counts itself before its bit can be drained, and
-    // until the span is queued: the struct stays as long.
-    if (s->nfree == heap_classes[s->class].slots &&
-        atomic_load_explicit(&s->freeing, memory_order_acquire) == 0 &&
-        !atomic_load_explicit(&s->queued, memory_order_acquire)) {
-        span_delete(s);
-        return;
-    }
-    if (s->nfree == 0)
-        return;
-    s->next = *list;
-    s->prev = NULL;
-    if (*list != NULL)
-        (*list)->prev = s;
-    *list = s;
-    s->listed = true;
 }
 
 unsigned span_drain(struct span *s)
@@ -264,37 +206,33 @@ unsigned span_drain(struct span *s)
             n++;
         }
     }
+    s->nfree = (uint16_t)(s->nfree + n);
     return n;
+}
+
+static bool is_sound(uint64_t page, const struct span *s)
+{
+    return page >= s->page && page < s->page + s->npages &&
+           s->class < HEAP_CLASSES && s->kind < HEAP_KINDS &&
+           s->slots == heap_classes[s->class].slots &&
+           s->divide == heap_classes[s->class].divide && !pages_is_free(page);
 }
 
 void span_check(void)
 {
-    struct span **all = pages_spans();
-    uint64_t end = heap_page_of(pages_end()), used = 0;
+    struct span *volatile *all = pages_spans();
+    uint64_t end = heap_page_of(pages_end());
 
     for (uint64_t i = 0; i < end; i++) {
         struct span *s = all[i];
 
-        if (s == NULL)
-            continue;
-        used++;
-        if (i < s->page || i >= s->page + s->npages ||
-            s->class >= HEAP_CLASSES || s->kind >= HEAP_KINDS)
-            panic("heap: page %lu belongs to a damaged span", (unsigned long)i);
-        if (i != s->page || s->class == 0)
-            continue;
-        if (atomic_load_explicit(&s->owner, memory_order_relaxed) != 0)
-            continue; // its counts change as we look
-        unsigned free = 0;
-
-        for (unsigned w = 0; w < span_words(s); w++)
-            free += (unsigned)__builtin_popcountll(s->bits[w]);
-        if (free != s->nfree)
-            panic("heap: span 0x%lx has %u free slots, counts %u",
-                  (unsigned long)span_base(s), free, s->nfree);
+        // Spans of small objects come and go meanwhile; not at this rate.
+        for (int looks = 0; s != NULL && !is_sound(i, s); looks++) {
+            if (looks == 100)
+                panic("heap: page %lu belongs to a damaged span",
+                      (unsigned long)i);
+            arch_pause();
+            s = all[i];
+        }
     }
-    if (used != pages_stats.total - pages_stats.free)
-        panic("heap: %lu pages belong to spans, %lu are used",
-              (unsigned long)used,
-              (unsigned long)(pages_stats.total - pages_stats.free));
 }

@@ -3,12 +3,16 @@
 
 #include "arch/arch.h"
 #include "runtime/heap/classes/classes.h"
-#include "runtime/heap/pages.h"
+#include "runtime/heap/meta.h"
+#include "runtime/heap/page_cache.h"
 
 enum {
     HEAP_SMALL_MAX = 32768, // larger objects have spans of their own
     HEAP_FAST_MAX = 1024,   // malloc finds the class of these by one load
     HEAP_CACHE_MAX = 16384, // larger ones are not cached
+    // The class of 8 bytes: its objects are blocks of 16 that tiny.c shares out.
+    // Since there is an alloc bit for 16 bytes, nothing else can be smaller.
+    HEAP_CLASS_TINY = 1,
 };
 
 enum heap_kind {
@@ -40,29 +44,36 @@ static inline unsigned heap_class_of(size_t n)
 }
 
 // A span belongs to a CPU, whose cache alone takes and puts objects, or to
-// nobody: then it lies in a central list. `free` has a bit for each slot that is
-// neither allocated nor in a cache; `remote` one for each that another CPU has
-// freed and the owner does not know of yet (R17).
+// nobody: then it lies in a central list (central.h), or is full. `free` has a
+// bit for each slot that is neither allocated nor in a cache; `remote` one for
+// each that another CPU has freed and the owner does not know of yet (R17).
 //
-// Tags: [o] the owner, no-preempt, or heap_lock if it has none; [h] heap_lock.
+// Who has an object in a span may use its struct. A CPU that frees into it from
+// outside counts itself in `freeing` before the object is gone. A struct that was
+// freed stays one: a late reader finds other values, never other memory.
+//
+// Tags: [o] the owner, no-preempt, or the central list's lock if it has none.
 struct span {
     struct span *next, *prev; // [o] in the list of its owner, or central
     struct span *_Atomic remote_next; // [a] while queued
     uint32_t page;                    // [c]
-    uint32_t npages;                  // [c]
-    uint8_t class, kind;              // [c] class 0: one large object
-    _Atomic uint8_t owner;            // [o] CPU + 1; 0: nobody
-    _Atomic bool queued;              // [a] on a queue of remote frees
-    _Atomic uint8_t freeing;          // [a] CPUs that free into it from outside
-    bool listed;                      // [o] on a list of spans with free slots
-    bool zero;                        // [c] its pages read as zero at first
-    uint16_t nfree;                   // [o] bits set in `free`
-    uint64_t bits[];                  // [o] free; then [a] remote
+    uint32_t npages;                  // [c] large: heap_lock
+    uint32_t divide;       // [c] as in the class; 0: one large object
+    uint16_t slots;        // [c]
+    uint16_t nfree;        // [o] bits set in `free`
+    uint16_t fresh;        // [o] slots from here on were never handed out: zero
+    uint8_t class, kind;   // [c] class 0: one large object
+    _Atomic uint8_t owner; // [o] CPU + 1; 0: nobody
+    _Atomic bool queued;   // [a] on a queue of remote frees
+    _Atomic uint8_t freeing; // [a] CPUs that free into it from outside
+    bool listed : 1;         // [o] on a list of spans with free slots
+    bool zero : 1;           // [o] its pages read as zero when it was made
+    uint64_t bits[];         // [o] free; then [a] remote
 };
 
 static inline unsigned span_words(const struct span *s)
 {
-    return s->class != 0 ? (heap_classes[s->class].slots + 63u) / 64 : 0;
+    return s->divide != 0 ? (s->slots + 63u) / 64 : 0;
 }
 
 static inline uint64_t *span_free_bits(struct span *s)
@@ -88,8 +99,7 @@ static inline size_t span_bytes(const struct span *s)
 // The slot that an address in a span of small objects lies in.
 static inline unsigned span_slot(const struct span *s, uintptr_t va)
 {
-    return (unsigned)((va - span_base(s)) * heap_classes[s->class].divide >>
-                      32);
+    return (unsigned)((va - span_base(s)) * s->divide >> 32);
 }
 
 static inline uintptr_t span_object(const struct span *s, unsigned slot)
@@ -101,41 +111,49 @@ static inline uintptr_t span_object(const struct span *s, unsigned slot)
 // may go meanwhile unless the caller has an object in it.
 struct span *span_of(uintptr_t va);
 
-// Protects pages, the central lists and the making of spans. Outside the locks
-// of mm. Taken on the system stack (R5).
-extern struct spinlock heap_lock;
+static inline bool span_is_empty(const struct span *s)
+{
+    return s->nfree == s->slots;
+}
 
-// ---- heap_lock held, system stack ----
+// ---- making them: no-preempt, on the system stack ----
 
-// A span of a class, empty and owned by nobody: from the central list if there is
-// one with free slots, else new. NULL: no memory.
-struct span *span_take(unsigned class, enum heap_kind kind);
+// What a CPU makes spans of. [o] the CPU
+struct span_source {
+    struct meta meta;
+    struct page_cache pages;
+};
 
-// A span for one large object of npages. NULL: no memory.
-struct span *span_new_large(uint64_t npages, enum heap_kind kind);
+// A span of a class with all slots free, in no list. It belongs to the CPU that
+// calls. NULL: no memory.
+struct span *span_new(struct span_source *from, unsigned class,
+                      enum heap_kind kind);
 
-// The same at a multiple of so many pages, a power of two, or 0.
-struct span *span_new_aligned(uint64_t npages, uint64_t align,
-                              enum heap_kind kind);
+// Gives the pages of a span of small objects back, and the struct. Nobody frees
+// into it, and it is in no list.
+void span_delete(struct span_source *from, struct span *s);
+
+// The same for one large object of npages, at a multiple of `align` pages (a power
+// of two, or 0). heap_lock held.
+struct span *span_new_large(struct span_source *from, uint64_t npages,
+                            uint64_t align, enum heap_kind kind);
+void span_delete_large(struct span_source *from, struct span *s);
 
 // Gives a large span another length where it lies. False: no room, or no memory.
+// heap_lock held.
 MUST_USE bool span_resize(struct span *s, uint64_t npages);
 
-// Panics if a span is damaged.
+// Panics if a span is damaged. heap_lock held.
 void span_check(void);
 
-// Puts a span that nobody owns any more on the central list if it has free slots;
-// gives its pages back if it has nothing else.
-void span_release(struct span *s);
-
-// Gives the pages of a span without objects back, and the struct.
-void span_delete(struct span *s);
-
 // Takes over what others have freed: alloc bits go, free bits come. Returns how
-// many; the caller adds them to nfree. Context: the owner, or heap_lock.
-MUST_USE unsigned span_drain(struct span *s);
+// many. Context: the owner, or the central list's lock.
+unsigned span_drain(struct span *s);
 
-// Bytes of structs of spans, used and spare. [heap_lock]
-extern uint64_t span_metadata;
+// Large objects since the start, and their bytes. [heap_lock]
+extern struct span_large_stats {
+    uint64_t mallocs, frees;
+    uint64_t bytes, freed_bytes; // allocated, growth included; freed
+} span_large;
 
 void span_init(void);

@@ -4,12 +4,12 @@
 
 #include "runtime/heap/fast.h"
 
-void *malloc(size_t n)
+ARCH_CRITICAL void *malloc(size_t n)
 {
     return heap_fast_malloc(n);
 }
 
-void free(void *p)
+ARCH_CRITICAL void free(void *p)
 {
     heap_fast_free(p);
 }

@@ -33,7 +33,8 @@ struct p {
     void *after_arg;        // [own CPU]
 };
 
-static struct p *ps; // [c] by CPU, a page
+static struct p *ps;                              // [c] by CPU, a page
+static struct sched_timer *timers[ARCH_MAX_CPUS]; // [own CPU] few, in no order
 _Static_assert(sizeof(struct p) * ARCH_MAX_CPUS <= PAGE_SIZE, "a page");
 static struct g_tls_image tls = {.align = 16};
 static _Atomic uint64_t next_id = 1; // relaxed: only uniqueness matters
@@ -45,6 +46,11 @@ static void on_tick(void);
 static struct p *this_p(void)
 {
     return &ps[arch_cpu_id()];
+}
+
+static struct sched_timer **this_timers(void)
+{
+    return &timers[arch_cpu_id()];
 }
 
 struct g *g_current(void)
@@ -141,17 +147,79 @@ static void drain_wake_list(struct p *p)
     }
 }
 
+// ---- time ----
+
+// The timer goes off when the first sleeper or timer is due.
+static void set_timer(struct p *p, uint64_t not_before)
+{
+    uint64_t at = p->sleepers != NULL ? p->sleepers->wake_ns : UINT64_MAX;
+
+    for (struct sched_timer *t = *this_timers(); t != NULL; t = t->next)
+        at = t->at < at ? t->at : at;
+    if (at != UINT64_MAX)
+        arch_timer_set(at > not_before ? at : not_before);
+}
+
+void sched_timer_set(struct sched_timer *t, uint64_t mono_ns)
+{
+    preempt_disable();
+    t->at = mono_ns;
+    t->next = *this_timers();
+    *this_timers() = t;
+    set_timer(this_p(), 0);
+    preempt_enable();
+}
+
+static void run_timers(uint64_t now)
+{
+    struct sched_timer **at = this_timers(), *t;
+
+    while ((t = *at) != NULL) {
+        if (t->at <= now) {
+            *at = t->next;
+            uint64_t again = t->fn(now);
+
+            if (again != UINT64_MAX)
+                sched_timer_set(t, again); // comes first: not seen again here
+            if (*at == t)
+                at = &t->next;
+        } else {
+            at = &t->next;
+        }
+    }
+}
+
+static void (*pending_work)(void); // [c] after boot
+
+void sched_on_pending(void (*fn)(void))
+{
+    pending_work = fn;
+}
+
 // no-preempt became zero with something pending: runs on whatever stack.
 static void on_pending(void)
 {
-    drain_wake_list(this_p());
+    enum { PAUSE_NS = 200000 }; // between two calls of a busy CPU's timers
+
+    struct p *p = this_p();
+
+    drain_wake_list(p);
     if (frame_reserve_low())
         frame_reserve_refill();
+    if (pending_work != NULL)
+        pending_work();
+    if (p->ticked && *this_timers() != NULL) {
+        uint64_t now = arch_mono_ns();
+
+        run_timers(now);
+        set_timer(p, now + PAUSE_NS);
+    }
 }
 
 static void on_tick(void)
 {
     this_p()->ticked = true;
+    preempt_set_pending();
 }
 
 // ---- sleeping ----
@@ -175,13 +243,14 @@ void g_sleep_until(uint64_t mono_ns)
     g_park(add_sleeper, g);
 }
 
-static void wake_sleepers(struct p *p)
+static void serve_time(struct p *p)
 {
     uint64_t now;
 
-    if (p->sleepers == NULL)
+    if (p->sleepers == NULL && *this_timers() == NULL)
         return;
     now = arch_mono_ns();
+    run_timers(now);
     while (p->sleepers != NULL && p->sleepers->wake_ns <= now) {
         struct g *g = p->sleepers;
 
@@ -189,8 +258,7 @@ static void wake_sleepers(struct p *p)
         push(p, g);
     }
     p->ticked = false;
-    if (p->sleepers != NULL)
-        arch_timer_set(p->sleepers->wake_ns);
+    set_timer(p, 0);
 }
 
 // ---- the loop ----
@@ -244,7 +312,9 @@ void sched_run(void)
     for (;;) {
         preempt_clear_pending();
         drain_wake_list(p);
-        wake_sleepers(p);
+        if (pending_work != NULL)
+            pending_work();
+        serve_time(p);
         struct g *g = pop(p);
 
         if (g != NULL)

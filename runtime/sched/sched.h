@@ -54,6 +54,25 @@ void g_yield(void);
 // Parks until arch_mono_ns() >= mono_ns. Context: goroutine, no-preempt 0.
 void g_sleep_until(uint64_t mono_ns);
 
+// A call at a time. The caller owns the struct; it is set on one CPU at a time.
+struct sched_timer {
+    // Called with the time, on a system stack, no-preempt above zero, at times with
+    // interrupts off: it is short. Returns when to be called again, UINT64_MAX:
+    // never. A time that is past means soon.
+    uint64_t (*fn)(uint64_t now);
+    uint64_t at;
+    struct sched_timer *next;
+};
+
+// Has t->fn called on this CPU at mono_ns or soon after, whatever it runs then. t
+// is not set. Context: any but interrupt and NMI.
+void sched_timer_set(struct sched_timer *t, uint64_t mono_ns);
+
+// Has fn called on every CPU that something was made pending on (R8), before it
+// goes on: on a system stack, no-preempt above zero, at times with interrupts off.
+// Once. Context: boot.
+void sched_on_pending(void (*fn)(void));
+
 uint64_t g_id(const struct g *g);
 const char *g_name(const struct g *g);
 const char *g_state_name(const struct g *g);

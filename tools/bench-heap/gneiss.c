@@ -129,15 +129,14 @@ void mm_look(uintptr_t va, struct mm_look *l)
 
 // What a thread has for a cache until it starts: nothing can be taken from it,
 // nothing can be put into it.
-static void *no_stack[2 * CACHE_SLOTS] __attribute__((aligned(512)));
+static void *no_stack[2 * CACHE_SLOTS] __attribute__((aligned(CACHE_ALIGN)));
 
 struct native_nobody {
     struct cache cache;
 } native_nobody = {
     .cache =
         {
-            .top = {[0 ... HEAP_KINDS * CACHE_CLASSES] =
-                        no_stack + CACHE_SLOTS},
+            .stack = {[0 ... CACHE_STACKS - 1] = {no_stack + CACHE_SLOTS, 0}},
             .classes = (uint8_t *)ZERO_BASE,
         },
 };
@@ -146,18 +145,18 @@ struct native_nobody {
 static void before_fork(void)
 {
     native_start();
-    spin_lock(&heap_lock);
+    heap_lock_all();
 }
 
 static void in_parent(void)
 {
-    spin_unlock(&heap_lock);
+    heap_unlock_all();
 }
 
 static void in_child(void)
 {
     native_forked();
-    spin_unlock(&heap_lock);
+    heap_unlock_all();
 }
 
 void native_init(void)

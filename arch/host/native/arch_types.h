@@ -48,12 +48,21 @@ static inline void preempt_enable(void)
 {
 }
 
-static inline bool preempt_enable_pending(void)
+#define ARCH_CRITICAL
+
+static inline void arch_critical_begin(void)
 {
-    return false;
+}
+
+static inline void arch_critical_end(void)
+{
 }
 
 void preempt_pending_slow(void);
+
+static inline void preempt_set_pending(void)
+{
+}
 
 static inline unsigned preempt_count(void)
 {
@@ -68,6 +77,11 @@ static inline unsigned arch_cpu_id(void)
 static inline void *arch_local(void)
 {
     return native_cpu.local;
+}
+
+static inline void *arch_local_at(size_t off)
+{
+    return (char *)arch_local() + off;
 }
 
 static inline void arch_set_local(void *p)
@@ -91,6 +105,16 @@ static inline bool arch_bit_clear(uint64_t *map, uint64_t bit)
 
     map[bit / 64] = was & ~mask;
     return (was & mask) != 0;
+}
+
+static inline bool arch_below(uint64_t v, const uint64_t *limit)
+{
+    return v < *(const volatile uint64_t *)limit;
+}
+
+static inline void arch_add(uint64_t *p, int n)
+{
+    *p += (uint64_t)n;
 }
 
 static inline void arch_pause(void)

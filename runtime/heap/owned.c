@@ -1,0 +1,258 @@
+// See owned.h. Of each class and kind a CPU has a list of its spans with free
+// slots; full ones are in no list. Empty ones are kept for the next allocations,
+// up to a number of pages.
+//
+//   central ----find----> listed <---put_back, drain--- full
+//   new --------find--/      \------take_to last-----/
+//      listed, empty, too many of them: central_put
+//
+// Locks: the lists are the CPU's. `remote` is a stack that other CPUs push spans
+// on and the owner takes as a whole; a span is on one such stack at most, since
+// who finds `queued` set pushes nothing.
+
+#include "runtime/heap/owned.h"
+
+#include <string.h>
+
+#include "runtime/heap/central.h"
+#include "runtime/heap/debug.h"
+#include "runtime/heap/memory.h"
+
+// Heap pages of empty spans that a CPU keeps. [c]
+static uint64_t empty_pages_max;
+
+void owned_init(void)
+{
+    empty_pages_max = min_u64(heap_memory_total() / HEAP_PAGE / 256, 64);
+}
+
+static void list(struct cache *c, struct span *s)
+{
+    struct span **head = &c->spans[s->kind][s->class];
+
+    s->listed = true;
+    s->prev = NULL;
+    s->next = *head;
+    if (*head != NULL)
+        (*head)->prev = s;
+    *head = s;
+}
+
+static void unlist(struct cache *c, struct span *s)
+{
+    if (s->prev != NULL)
+        s->prev->next = s->next;
+    else
+        c->spans[s->kind][s->class] = s->next;
+    if (s->next != NULL)
+        s->next->prev = s->prev;
+    s->next = s->prev = NULL;
+    s->listed = false;
+}
+
+static void set_classes(struct cache *c, const struct span *s, bool mine)
+{
+    unsigned i = mine && !heap_debug_slow_free && cache_takes(s->class)
+                     ? cache_index(s->class, s->kind)
+                     : 0;
+
+    memset(c->classes + s->page, (int)i, s->npages);
+}
+
+static void disown(struct cache *c, struct span *s)
+{
+    set_classes(c, s, false);
+    if (s->listed)
+        unlist(c, s);
+    if (span_is_empty(s))
+        c->empty_pages -= s->npages;
+    central_put(&c->source, s);
+}
+
+// n slots of a span of ours became free.
+static void slots_freed(struct cache *c, struct span *s, unsigned n)
+{
+    s->nfree = (uint16_t)(s->nfree + n);
+    if (!s->listed)
+        list(c, s);
+    if (!span_is_empty(s))
+        return;
+    c->empty_pages += s->npages;
+    if (c->empty_pages > empty_pages_max)
+        disown(c, s);
+}
+
+void owned_put_back(struct cache *c, void **p, size_t n)
+{
+    struct span *s = NULL;
+    unsigned came = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        uintptr_t va = (uintptr_t)p[i];
+
+        if (s == NULL || va - span_base(s) >= span_bytes(s)) {
+            if (came > 0)
+                slots_freed(c, s, came);
+            s = pages_spans()[heap_page_of(va)];
+            came = 0;
+        }
+        unsigned slot = span_slot(s, va);
+
+        span_free_bits(s)[slot / 64] |= UINT64_C(1) << slot % 64;
+        came++;
+    }
+    if (came > 0)
+        slots_freed(c, s, came);
+}
+
+// ---- what others have freed ----
+
+static bool pass_on(struct cache *c, struct span *s, unsigned freeing)
+{
+    unsigned owner;
+    bool gone;
+
+    // It is queued, so it stays whoever owns it.
+    for (;;) {
+        owner = atomic_load_explicit(&s->owner, memory_order_acquire);
+        if (owner != 0)
+            break;
+        if (central_drain(&c->source, s, freeing, &gone))
+            return gone;
+    }
+    // It may change hands now: that one passes it on.
+    struct cache *to = cache_of_cpu(owner - 1);
+    struct span *first =
+        atomic_load_explicit(&to->remote, memory_order_relaxed);
+
+    do {
+        atomic_store_explicit(&s->remote_next, first, memory_order_relaxed);
+    } while (!atomic_compare_exchange_weak_explicit(
+        &to->remote, &first, s, memory_order_release, memory_order_relaxed));
+    return false;
+}
+
+bool owned_tell(struct cache *c, struct span *s)
+{
+    if (atomic_exchange_explicit(&s->queued, true, memory_order_seq_cst))
+        return false; // who has queued it has not drained it yet
+    return pass_on(c, s, 1);
+}
+
+static void drain(struct cache *c)
+{
+    struct span *s =
+        atomic_exchange_explicit(&c->remote, NULL, memory_order_acquire);
+
+    while (s != NULL) {
+        struct span *next =
+            atomic_load_explicit(&s->remote_next, memory_order_relaxed);
+
+        if (atomic_load_explicit(&s->owner, memory_order_acquire) !=
+            arch_cpu_id() + 1) {
+            (void)!pass_on(c, s, 0);
+        } else {
+            // Whoever sets a bit from here on queues it again.
+            atomic_exchange_explicit(&s->queued, false, memory_order_seq_cst);
+            unsigned had = s->nfree, came = span_drain(s);
+
+            s->nfree = (uint16_t)had;
+            if (came > 0)
+                slots_freed(c, s, came);
+        }
+        s = next;
+    }
+}
+
+// ---- taking ----
+
+struct span *owned_find(struct cache *c, unsigned class, enum heap_kind kind)
+{
+    struct span **head = &c->spans[kind][class];
+
+    if (*head != NULL)
+        return *head;
+    if (atomic_load_explicit(&c->remote, memory_order_relaxed) != NULL) {
+        drain(c);
+        if (*head != NULL)
+            return *head;
+    }
+    struct span *s = central_take(class, kind);
+
+    if (s == NULL)
+        s = span_new(&c->source, class, kind);
+    if (s == NULL)
+        return NULL;
+    set_classes(c, s, true);
+    list(c, s);
+    if (span_is_empty(s))
+        c->empty_pages += s->npages;
+    return s;
+}
+
+// `taken` slots of a span of ours are taken, the highest of them `last`.
+static void slots_taken(struct cache *c, struct span *s, unsigned taken,
+                        unsigned last)
+{
+    if (span_is_empty(s))
+        c->empty_pages -= s->npages;
+    s->nfree = (uint16_t)(s->nfree - taken);
+    if (s->nfree == 0)
+        unlist(c, s);
+    if (last >= s->fresh)
+        s->fresh = (uint16_t)(last + 1);
+}
+
+unsigned owned_take(struct cache *c, struct span *s, unsigned n, void **to,
+                    bool *fresh)
+{
+    uint64_t *bits = span_free_bits(s);
+    size_t size = heap_classes[s->class].size;
+    unsigned want = n, slot = 0;
+
+    *fresh = false;
+    for (unsigned w = 0; w < span_words(s) && want > 0; w++) {
+        uintptr_t base = span_object(s, w * 64);
+        uint64_t rest = bits[w];
+
+        for (; rest != 0 && want > 0; rest &= rest - 1) {
+            unsigned bit = (unsigned)__builtin_ctzll(rest);
+
+            slot = w * 64 + bit;
+            if (want-- == n)
+                *fresh = slot >= s->fresh;
+            *to++ = (void *)(base + bit * size);
+        }
+        bits[w] = rest;
+    }
+    slots_taken(c, s, n - want, slot);
+    return n - want;
+}
+
+void *owned_take_one(struct cache *c, struct span *s, unsigned skip,
+                     bool *fresh)
+{
+    uint64_t *bits = span_free_bits(s), rest;
+    unsigned w = 0, here;
+
+    for (; (here = (unsigned)__builtin_popcountll(bits[w])) <= skip; w++)
+        skip -= here;
+    for (rest = bits[w]; skip > 0; skip--)
+        rest &= rest - 1;
+    unsigned bit = (unsigned)__builtin_ctzll(rest), slot = w * 64 + bit;
+
+    *fresh = slot >= s->fresh;
+    bits[w] &= ~(UINT64_C(1) << bit);
+    slots_taken(c, s, 1, slot);
+    return (void *)span_object(s, slot);
+}
+
+void owned_flush(struct cache *c)
+{
+    drain(c);
+    for (unsigned kind = 0; kind < HEAP_KINDS; kind++)
+        for (unsigned class = 1; class < HEAP_CLASSES; class ++)
+            while (c->spans[kind][class] != NULL)
+                disown(c, c->spans[kind][class]);
+    page_cache_flush(&c->source.pages);
+}
