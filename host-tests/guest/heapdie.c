@@ -1,5 +1,6 @@
 // Crimes against the heap that must end in a report. One argument: which.
 
+#include <gneiss/heap.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,28 @@ int main(int argc, char **argv)
         free(p + 4096);
     } else if (strcmp(what, "unaligned") == 0) {
         free(p + 1);
+    } else if (strcmp(what, "tiny_double") == 0) {
+        void *more[8];
+
+        for (int i = 0; i < 8; i++)
+            more[i] = gn_alloc(4, GN_NOSCAN, 0);
+        gn_free(more[5]);
+        gn_free(more[4]);
+        gn_free(more[5]);
+    } else if (strcmp(what, "tiny_interior") == 0) {
+        p = gn_alloc(8, GN_NOSCAN, 0);
+        gn_free(p + 2);
+    } else if (strcmp(what, "tiny_usable") == 0) {
+        p = gn_alloc(8, GN_NOSCAN, 0);
+        gn_usable_size(p + 4);
+    } else if (strcmp(what, "sized") == 0) {
+        gn_free_sized(p, 113);
+    } else if (strcmp(what, "free_sized") == 0) {
+        free_sized(p, 200);
+    } else if (strcmp(what, "scan_double") == 0) {
+        p = gn_alloc(24, GN_SCAN, 0);
+        gn_free(p);
+        gn_free(p);
     } else if (strcmp(what, "stack") == 0) {
         p = local;
         free(p);

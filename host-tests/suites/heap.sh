@@ -50,3 +50,39 @@ classes_case()
     gcc -Wall -Wextra -o generate "$dir/generate.c" || fail "it does not compile"
     ./generate | cmp - "$dir/classes.h" || fail "classes.h is not its output"
 }
+
+# <gneiss/heap.h>, call by call.
+add heap/api tap -c 2 -m 64M @heap_api
+add heap/api-q35-qemu64 tap -M q35 --cpu qemu64 -c 4 -m 256M @heap_api 3
+add heap/api-32M tap -c 1 -m 32M @heap_api 5
+heap_die tiny_double '' '^panic: free of 0x[0-9a-f]+: freed already'
+heap_die tiny_interior '' '^panic: free of .*: not the beginning of an object'
+heap_die tiny_usable '' '^panic: malloc_usable_size of .*: no object of this block'
+heap_die sized '' '^panic: gn_free_sized of .*: the object is smaller than the size'
+heap_die free_sized '' '^panic: free_sized of .*: the object is smaller than the'
+heap_die scan_double '' '^panic: free of 0x[0-9a-f]+: freed already'
+
+# What gcc's analyzer finds in programs that use the heap badly.
+add heap/analyzer analyzer_case
+
+analyzer_case()
+{
+    local src=$root/host-tests/analyzer/bad.c name expected flags n=0
+    read -ra flags < <("$root/tools/cflags" gcc)
+    while read -r name expected; do
+        gcc -std=gnu17 -O2 -fanalyzer -Wall -Wextra -c -o bad.o "-D$name" \
+            "${flags[@]}" -nostdinc -isystem "$root/runtime/include/libc" \
+            -isystem "$(gcc -print-file-name=include)" \
+            -isystem "$root/build/newlib/x86_64-elf/include" \
+            -I"$root/runtime/include" "$src" 2>warnings ||
+            fail "$name does not compile: $(head -n 3 warnings)"
+        n=$((n + 1))
+        if [ "$expected" = none ]; then
+            [ ! -s warnings ] || fail "$name is sound: $(head -n 3 warnings)"
+        elif ! grep -q -e "\[$expected\]" warnings; then
+            fail "$name: no $expected: $(head -n 3 warnings)"
+        fi
+    done < <(sed -n 's,^#ifdef \([A-Z_]*\) // ,\1 ,p' "$src")
+    [ "$n" -ge 14 ] || fail "only $n programs were tried"
+    note "$n programs"
+}

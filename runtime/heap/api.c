@@ -6,7 +6,6 @@
 #include <errno.h>
 
 #include "runtime/heap/heap.h"
-#include "runtime/heap/report.h"
 
 _Static_assert((int)GN_MANUAL == HEAP_MANUAL && (int)GN_SCAN == HEAP_SCAN &&
                    (int)GN_NOSCAN == HEAP_NOSCAN,
@@ -45,8 +44,8 @@ void gn_free(void *p)
 
 void gn_free_sized(void *p, size_t n)
 {
-    if (p != NULL && heap_usable(p) < n)
-        heap_report_bad(p, "gn_free_sized", "smaller than the size given");
+    if (p != NULL)
+        heap_check_size(p, n, "gn_free_sized");
     heap_free(p);
 }
 

@@ -279,11 +279,11 @@ static void *alloc_slow(size_t n, enum heap_kind kind, size_t align,
         if (a.p != NULL || heap_debug_efence())
             return a.p;
     }
-    unsigned attempt = 0;
+    unsigned tried = 0;
 
     do
         arch_on_system_stack(call, &a);
-    while (a.p == NULL && heap_get_memory(n, attempt++));
+    while (a.p == NULL && heap_get_memory(n, &tried));
     if (heap_debug_on && a.p != NULL) {
         heap_debug_allocated(a.p, n, heap_usable(a.p));
         a.fresh = false;

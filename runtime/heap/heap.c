@@ -18,8 +18,8 @@ enum {
 
 static uint64_t keep_bytes = UINT64_MAX, delay_ms = 100, limit_bytes;
 OPTION_ROW(opt_keep, "heap.keep",
-           "most free memory that malloc keeps, bytes with K, M, G (a 64th of "
-           "the RAM)",
+           "free memory that malloc keeps, bytes with K, M, G (a tenth of what "
+           "is used)",
            &keep_bytes, NULL, 0, UINT64_MAX, OPTION_SIZE);
 OPTION_UINT(opt_delay, "heap.delay", delay_ms, 0, 3600000,
             "milliseconds that more than heap.keep stays before it goes back");
@@ -34,9 +34,8 @@ void heap_init(void)
 {
     span_init();
     cache_init();
-    if (keep_bytes == UINT64_MAX)
-        keep_bytes = heap_memory_total() / 64;
-    pages_keep = keep_bytes / HEAP_PAGE;
+    if (keep_bytes != UINT64_MAX)
+        pages_keep = keep_bytes / HEAP_PAGE;
     pages_delay = delay_ms * 1000000;
     if (limit_bytes != 0)
         pages_limit = limit_bytes / HEAP_PAGE;
@@ -59,27 +58,36 @@ void *heap_alloc(size_t n, enum heap_kind kind, size_t align, bool zero)
     return p;
 }
 
-bool heap_get_memory(size_t n, unsigned attempt)
+static bool flush_others(void)
 {
     enum { WAIT_NS = 5000000 };
 
-    if (attempt == 0) {
-        // What this CPU and all others than the heap can spare.
-        return heap_memory_reclaim((n + PAGE_SIZE - 1) / PAGE_SIZE);
-    }
-    if (attempt == 1) {
-        // What the caches of other CPUs hold. They may be busy: no longer than it
-        // takes them to finish what is short.
-        uint64_t end = arch_mono_ns() + WAIT_NS;
+    uint64_t end = arch_mono_ns() + WAIT_NS;
 
-        if (!cache_flush_others())
-            return false;
-        while (!cache_others_flushed() && arch_mono_ns() < end)
-            arch_pause();
-        heap_trim();
-        return true;
+    if (!cache_flush_others())
+        return false;
+    // They may be busy: no longer than it takes them to finish what is short.
+    while (!cache_others_flushed() && arch_mono_ns() < end)
+        arch_pause();
+    heap_trim();
+    return true;
+}
+
+bool heap_get_memory(size_t n, unsigned *tried)
+{
+    switch ((*tried)++) {
+    case 0: // what this CPU's cache, idle pages and others than the heap can spare
+        if (heap_memory_reclaim((n + PAGE_SIZE - 1) / PAGE_SIZE))
+            return true;
+        ++*tried;
+        __attribute__((fallthrough));
+    case 1: // what the caches of other CPUs hold
+        if (flush_others())
+            return true;
+        __attribute__((fallthrough));
+    default:
+        return out_of_memory != NULL && out_of_memory(n, out_of_memory_arg);
     }
-    return out_of_memory != NULL && out_of_memory(n, out_of_memory_arg);
 }
 
 // ---- sizes ----
@@ -89,11 +97,14 @@ static struct span *object_span(const void *p, const char *call)
     struct heap_place at;
 
     if (!heap_place_of((uintptr_t)p, &at) || at.span == NULL ||
-        at.object != (uintptr_t)p)
+        (at.object != (uintptr_t)p && at.span->class != HEAP_CLASS_TINY))
         heap_report_bad(p, call, "not the beginning of an object");
     if (!at.allocated)
         heap_report_bad(p, call, "freed already, or never allocated");
-    return (struct span *)at.span;
+    if (at.span->class == HEAP_CLASS_TINY &&
+        tiny_usable(at.span, (uintptr_t)p) == 0)
+        heap_report_bad(p, call, "no object of this block, or freed already");
+    return at.span;
 }
 
 static size_t usable(struct span *s, const void *p)
@@ -110,6 +121,16 @@ size_t heap_usable(const void *p)
     if (heap_debug_is_guarded(p, &n, "malloc_usable_size"))
         return n;
     return usable(object_span(p, "malloc_usable_size"), p);
+}
+
+void heap_check_size(const void *p, size_t n, const char *call)
+{
+    size_t have;
+
+    if (!heap_debug_is_guarded(p, &have, call))
+        have = usable(object_span(p, call), p);
+    if (have < n)
+        heap_report_bad(p, call, "the object is smaller than the size given");
 }
 
 // ---- realloc ----
@@ -220,7 +241,9 @@ static void keep_call(void *arg)
 
 void heap_set_keep(uint64_t bytes, unsigned ms)
 {
-    struct keep_call k = {bytes / HEAP_PAGE, ms * UINT64_C(1000000)};
+    struct keep_call k = {bytes != UINT64_MAX ? bytes / HEAP_PAGE
+                                              : PAGES_KEEP_TENTH,
+                          ms * UINT64_C(1000000)};
 
     arch_on_system_stack(keep_call, &k);
 }

@@ -25,6 +25,9 @@ void *heap_alloc(size_t n, enum heap_kind kind, size_t align, bool zero);
 // heap_free, if it is none.
 size_t heap_usable(const void *p);
 
+// Panics, naming the call, if an object has less room than n bytes.
+void heap_check_size(const void *p, size_t n, const char *call);
+
 // As realloc. Large objects move by their page-table entries.
 void *heap_realloc(void *p, size_t n);
 
@@ -32,9 +35,10 @@ void *heap_realloc(void *p, size_t n);
 // frames. Context: goroutine or scheduler, no lock held.
 uint64_t heap_trim(void);
 
-// Tries to make an allocation of n bytes possible that has failed: `attempt` counts
-// from 0. False: there is nothing more to try. Context: goroutine, no lock held.
-bool heap_get_memory(size_t n, unsigned attempt);
+// Tries to make an allocation of n bytes possible that has failed. *tried: what was
+// tried already, 0 at first. False: there is nothing more to try. Context:
+// goroutine, no lock held.
+bool heap_get_memory(size_t n, unsigned *tried);
 
 // Settings; see <gneiss/heap.h>.
 void heap_set_keep(uint64_t bytes, unsigned delay_ms);
@@ -61,8 +65,8 @@ void heap_check(void);
 // Where an address lies, for reports: fills out and returns true if it is in the
 // heap's range.
 struct heap_place {
-    const struct span *span; // NULL: free pages
-    uintptr_t object;        // begin of the object or slot
+    struct span *span; // NULL: free pages
+    uintptr_t object;  // begin of the object or slot
     size_t size;
     bool allocated;
 };

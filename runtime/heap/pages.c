@@ -44,7 +44,7 @@ struct sum {
 
 struct spinlock heap_lock;
 struct pages_stats pages_stats;
-uint64_t pages_keep, pages_delay, pages_limit = UINT64_MAX;
+uint64_t pages_keep = PAGES_KEEP_TENTH, pages_delay, pages_limit = UINT64_MAX;
 void (*pages_arm)(uint64_t mono_ns);
 
 // Of a period of pages_delay: when it ends (0: none runs), and how many free and
@@ -489,14 +489,24 @@ bool pages_alloc_group(uint64_t n, unsigned most, uint64_t *first,
     return true;
 }
 
+// How many idle pages may stay for good.
+static uint64_t keep_now(void)
+{
+    uint64_t used = pages_stats.total - pages_stats.free;
+
+    return pages_keep != PAGES_KEEP_TENTH ? pages_keep : used / 10 + 32;
+}
+
 // There is more idle memory than before.
 static void give_back(void)
 {
-    if (idle_pages() <= pages_keep)
+    uint64_t keep = keep_now();
+
+    if (idle_pages() <= keep)
         return;
     if (pages_delay == 0) {
         // A quarter less than may be kept: the next few cost nothing.
-        pages_scavenge(idle_pages() - pages_keep / 4 * 3);
+        pages_scavenge(idle_pages() - keep / 4 * 3);
     } else if (period_end == 0) {
         period_end = arch_mono_ns() + pages_delay;
         period_least = idle_pages();
@@ -532,8 +542,8 @@ static bool end_period(uint64_t now)
     enum { SLICE = 128 }; // pages: 1 MiB, then others have their turn
 
     // As many may go as were never needed, and no more than are above `keep`.
-    uint64_t idle = idle_pages();
-    uint64_t over = idle > pages_keep ? idle - pages_keep : 0;
+    uint64_t idle = idle_pages(), keep = keep_now();
+    uint64_t over = idle > keep ? idle - keep : 0;
     uint64_t due = min_u64(over, period_least);
     uint64_t done = due > 0 ? pages_scavenge(min_u64(due, SLICE)) : 0;
 

@@ -77,6 +77,9 @@ extern struct pages_stats pages_stats; // [heap_lock]
 // pages_delay nanoseconds. [heap_lock]
 extern uint64_t pages_keep, pages_delay;
 
+// A tenth of the pages in use.
+#define PAGES_KEEP_TENTH UINT64_MAX
+
 // Changes both.
 void pages_set_keep(uint64_t keep, uint64_t delay);
 

@@ -92,6 +92,19 @@ int malloc_trim(size_t pad)
     return heap_trim() > 0;
 }
 
+void free_sized(void *p, size_t n)
+{
+    if (p != NULL)
+        heap_check_size(p, n, "free_sized");
+    heap_free(p);
+}
+
+void free_aligned_sized(void *p, size_t align, size_t n)
+{
+    (void)align;
+    free_sized(p, n);
+}
+
 // ---- newlib's own calls ----
 
 void *_malloc_r(struct _reent *r, size_t n)

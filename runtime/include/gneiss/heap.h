@@ -20,12 +20,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #if defined __GNUC__ && !defined __clang__
-// gcc -fanalyzer and -Wmismatched-dealloc: what the call returns is freed by `fn`.
-#define GN_FREED_BY(fn) __attribute__((malloc, malloc(fn, 1)))
+// For gcc -fanalyzer and -Wmismatched-dealloc: how what the call returns ends.
+#define GN_FREED_BY_FREE                                                       \
+    __attribute__((malloc(free, 1), malloc(gn_free, 1),                        \
+                   malloc(gn_free_sized, 1), malloc(gn_realloc, 1)))
 #else
-#define GN_FREED_BY(fn) __attribute__((malloc))
+#define GN_FREED_BY_FREE
 #endif
 
 // ---- allocation -------------------------------------------------------------
@@ -48,19 +51,9 @@ enum gn_alloc_flags {
 // returned, and not be used any more by anybody.
 void gn_free(void *p);
 
-// Allocates n bytes (0 counts as 1) of a kind, flags of enum gn_alloc_flags. They
-// read as zero unless GN_UNCLEARED is given, and are aligned to 16; GN_SCAN and
-// GN_NOSCAN of 17 to 24 bytes to 8, small GN_NOSCAN see above. The caller owns the
-// object. Returns NULL and sets errno: ENOMEM, there is no memory (gn_on_oom was
-// asked) or heap.limit is reached; EINVAL, an unknown kind or flag.
-// Does not fail later: memory is promised when it is allocated, though frames
-// come when it is touched.
-void *gn_alloc(size_t n, enum gn_kind kind, int flags) GN_FREED_BY(gn_free)
-    __attribute__((alloc_size(1)));
-
-// The same at a multiple of `align`, a power of two up to 256 GiB; else EINVAL.
-void *gn_alloc_aligned(size_t n, size_t align, enum gn_kind kind, int flags)
-    GN_FREED_BY(gn_free) __attribute__((alloc_size(1), alloc_align(2)));
+// The same for an object that was asked for with n bytes. Besides what gn_free
+// finds, an object with less room than n is reported.
+void gn_free_sized(void *p, size_t n);
 
 // Gives an object another size. It keeps its kind and the bytes that fit; what it
 // has more is not cleared. The object may move: from 64 KiB on no byte is copied,
@@ -68,10 +61,22 @@ void *gn_alloc_aligned(size_t n, size_t align, enum gn_kind kind, int flags)
 // GN_MANUAL. Returns its address, and then p is not one any more if it differs;
 // NULL and ENOMEM: nothing has changed.
 void *gn_realloc(void *p, size_t n) __attribute__((alloc_size(2)));
+void *gn_realloc(void *p, size_t n) GN_FREED_BY_FREE;
 
-// Frees an object that was asked for with n bytes. Besides what gn_free finds, an
-// object with less room than n is reported.
-void gn_free_sized(void *p, size_t n);
+// Allocates n bytes (0 counts as 1) of a kind, flags of enum gn_alloc_flags. They
+// read as zero unless GN_UNCLEARED is given, and are aligned to 16; GN_SCAN and
+// GN_NOSCAN of 17 to 24 bytes to 8, small GN_NOSCAN see above. The caller owns the
+// object. Returns NULL and sets errno: ENOMEM, there is no memory (gn_on_oom was
+// asked) or heap.limit is reached; EINVAL, an unknown kind or flag.
+// Does not fail later: memory is promised when it is allocated, though frames
+// come when it is touched.
+void *gn_alloc(size_t n, enum gn_kind kind, int flags) GN_FREED_BY_FREE
+    __attribute__((malloc, alloc_size(1)));
+
+// The same at a multiple of `align`, a power of two up to 256 GiB; else EINVAL.
+void *gn_alloc_aligned(size_t n, size_t align, enum gn_kind kind,
+                       int flags) GN_FREED_BY_FREE
+    __attribute__((malloc, alloc_size(1), alloc_align(2)));
 
 // Bytes from p on that may be used: at least those asked for. p must be an
 // object's address, NULL: 0.
@@ -84,8 +89,9 @@ size_t gn_usable_size(const void *p);
 // was not needed for heap.delay (boot option) and is more than heap.keep.
 uint64_t gn_heap_trim(void);
 
-// Sets how much free memory is kept, in bytes, and for how many milliseconds more
-// than that stays before its frames go back (0: at once).
+// Sets how much free memory is kept, in bytes (UINT64_MAX: a tenth of what is in
+// use), and for how many milliseconds more than that stays before its frames go
+// back (0: at once).
 void gn_heap_keep(uint64_t bytes, unsigned delay_ms);
 
 // Sets how much memory the heap's spans may have together, free pages included, in
