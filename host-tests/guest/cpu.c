@@ -570,6 +570,67 @@ static void test_timer(void)
     ok(timer_irqs >= 10 * ncpus, "the timer of every CPU interrupts");
 }
 
+// ---- critical text ----
+
+static volatile uint32_t critical_step; // how far it is; 0: not in it
+static _Atomic unsigned asked, seen_inside, seen_outside;
+
+static IRQ_FN void tick_in_critical(void)
+{
+    if (critical_step > 0)
+        atomic_fetch_add(&asked, 1);
+    preempt_set_pending();
+}
+
+// Whatever was interrupted: it must not be in the middle.
+static IRQ_FN void look_where(void)
+{
+    if (critical_step > 0)
+        atomic_fetch_add(&seen_inside, 1);
+    else
+        atomic_fetch_add(&seen_outside, 1);
+}
+
+// A leaf, as malloc is: runs until the timer has gone off in it, and some more.
+ARCH_CRITICAL NOINLINE IRQ_FN static void stay(unsigned before)
+{
+    critical_step = 1;
+    for (uint32_t i = 0;
+         atomic_load_explicit(&asked, memory_order_relaxed) == before &&
+         i < 400000000;
+         i++)
+        ;
+    for (uint32_t i = 0; i < 20; i++)
+        critical_step = critical_step + 1;
+    critical_step = 0;
+}
+
+// What an interrupt makes pending waits until critical text has been left, and is
+// done right then.
+static void test_critical_text(void)
+{
+    void (*tick)(void) = arch_hooks.tick, (*pending)(void) = arch_hooks.pending;
+    unsigned late = 0;
+
+    arch_hooks.pending = look_where;
+    arch_hooks.tick = tick_in_critical;
+    for (unsigned i = 0; i < 20; i++) {
+        unsigned outside = atomic_load(&seen_outside);
+
+        preempt_disable();
+        arch_timer_set(arch_mono_ns() + 50000 * i);
+        preempt_enable();
+        stay(atomic_load(&asked));
+        late += atomic_load(&seen_outside) == outside;
+    }
+    arch_hooks.tick = tick;
+    arch_hooks.pending = pending;
+    // A tick may come before or behind it, too.
+    ok(asked > 0, "critical text was interrupted %u times", asked);
+    IS(seen_inside, 0, "and nothing pending was done in it");
+    IS(late, 0, "but as soon as it was left");
+}
+
 int main(int argc, char **argv)
 {
     ncpus = arch_cpu_count();
@@ -581,6 +642,7 @@ int main(int argc, char **argv)
     test_calls();
     test_system_stack();
     test_timer();
+    test_critical_text();
     test_shootdown();
     test_locks();
     test_interrupts_and_stacks();
