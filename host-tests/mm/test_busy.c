@@ -369,6 +369,47 @@ static void promises_come_back_after_the_frames(void **state)
     end_looking("clone");
 }
 
+// The memory is charged to one of its views. When that one goes, each page that
+// another shows is promised still.
+static void what_aliases_show_stays_promised(void **state)
+{
+    enum { N = 600 };
+    uintptr_t a = map_and_fill(N), low = 0, high = 0, mid = 0;
+
+    (void)state;
+    unmap(a, N);
+    begin_looking();
+    a = map_and_fill(N);
+    assert_int_equal(vm_alias(a, 100 * PAGE_SIZE, RW, &low), 0);
+    assert_int_equal(vm_alias(a + 200 * PAGE_SIZE, 400 * PAGE_SIZE, RW, &high),
+                     0);
+    assert_int_equal(vm_alias(a + 250 * PAGE_SIZE, 50 * PAGE_SIZE, RW, &mid),
+                     0);
+    unmap(a, N);
+    look_at_promises();
+    assert_int_equal(get(high + 399 * PAGE_SIZE), N - 1);
+    assert_int_equal(get(mid), 250);
+    unmap(low, 100);
+    look_at_promises();
+    unmap(high, 400);
+    look_at_promises();
+    assert_int_equal(get(mid + 49 * PAGE_SIZE), 299);
+    unmap(mid, 50);
+    end_looking("aliases");
+
+    // A part of the memory goes.
+    begin_looking();
+    a = map_and_fill(N);
+    assert_int_equal(vm_alias(a, N * PAGE_SIZE, RW, &high), 0);
+    unmap(a + 100 * PAGE_SIZE, 300);
+    look_at_promises();
+    assert_int_equal(vm_decommit(a, 100 * PAGE_SIZE, true), 0);
+    look_at_promises();
+    unmap(high, N);
+    unmap(a, N);
+    end_looking("parts of aliases");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -381,6 +422,7 @@ int main(void)
         cmocka_unit_test(a_store_in_a_large_ring_is_seen_by_all),
         cmocka_unit_test(memory_goes_to_a_view_that_stays),
         cmocka_unit_test(promises_come_back_after_the_frames),
+        cmocka_unit_test(what_aliases_show_stays_promised),
     };
 
     return cmocka_run_group_tests_name("busy", tests, start, stop);
