@@ -183,7 +183,7 @@ int vm_split_at(uintptr_t va)
     int level;
     pte_t *e = pt_find(va, &level);
 
-    if (e == NULL || level == 1 || !pte_present(pt_get(e)) ||
+    if (e == NULL || level == 1 || !pt_has_frame(pt_get(e)) ||
         va % pte_span(level) == 0)
         return 0;
     paddr_t p = paddr(pte_paddr(pt_get(e)).raw & ~(pte_span(level) - 1));
