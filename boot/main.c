@@ -136,6 +136,11 @@ static void start_memory(struct mm_boot *b)
                                             (uintptr_t)image_end - IMAGE_BASE};
     if (pvh.initrd.end != 0)
         b->keep[b->nkeep++] = pvh.initrd;
+    if (b->ncut != 0)
+        fmt_err(
+            "gneiss: the memory map has %u pieces: the smallest %u, %lu KiB, "
+            "are not used\n",
+            b->nram + b->ncut, b->ncut, (unsigned long)(b->cut_bytes / KIB));
     trampoline = find_trampoline(b);
     if (trampoline.raw != 0)
         b->keep[b->nkeep++] =

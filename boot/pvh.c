@@ -13,12 +13,7 @@ struct module {
     uint64_t pa, size, cmdline, reserved;
 };
 
-struct map_entry {
-    uint64_t addr, size;
-    uint32_t type, reserved;
-};
-
-enum { START_MAGIC = 0x336ec578, TYPE_RAM = 1 };
+enum { START_MAGIC = 0x336ec578 };
 
 #define BOOT_REACH UINT64_C(0x40000000)
 
@@ -36,20 +31,14 @@ const char *pvh_read(paddr_t pa, struct pvh_boot *out, struct mm_boot *b)
         return "no PVH start info: start the image with -kernel";
     if (s->version < 1 || s->memmap_entries == 0)
         return "the loader gave no memory map (PVH version 0)";
-    const struct map_entry *m = reach(s->memmap, s->memmap_entries * sizeof *m);
+    const struct mm_map_entry *m =
+        reach(s->memmap, s->memmap_entries * sizeof *m);
     const struct module *mod =
         s->nr_modules ? reach(s->modlist, sizeof *mod) : NULL;
 
     if (m == NULL)
         return "the memory map lies above 1 GiB";
-    for (uint32_t i = 0; i < s->memmap_entries; i++) {
-        if (m[i].type != TYPE_RAM || m[i].size == 0 ||
-            m[i].addr + m[i].size < m[i].addr)
-            continue;
-        if (b->nram == MM_MAX_RANGES)
-            break;
-        b->ram[b->nram++] = (struct mm_range){m[i].addr, m[i].addr + m[i].size};
-    }
+    mm_read_map(b, m, s->memmap_entries);
     if (mod != NULL && mod->size != 0)
         out->initrd = (struct mm_range){mod->pa, mod->pa + mod->size};
     if (s->cmdline != 0 && reach(s->cmdline, 1) != NULL)

@@ -1,7 +1,6 @@
 // From the firmware's memory map to page tables and a frame allocator.
 //
-// The map is not trusted: entries may overlap, be unaligned, empty, out of
-// order. RAM is what is usable, rounded inwards to pages, less what is kept.
+// RAM is what the map says (map.c), less what is kept.
 // The first tables come from a bump allocator in the largest piece of RAM below
 // 1 GiB, the part that the boot tables reach; what it did not use goes to the
 // frame allocator with the rest.
@@ -54,36 +53,6 @@ static void sort(void)
             ram[k - 1] = t;
         }
     }
-}
-
-// Pieces that touch become one: frame_add makes the largest blocks of each
-// piece and does not look at its neighbours.
-static void join(void)
-{
-    unsigned n = 0;
-
-    for (unsigned i = 0; i < nram; i++) {
-        if (n > 0 && ram[n - 1].end == ram[i].start)
-            ram[n - 1].end = ram[i].end;
-        else
-            ram[n++] = ram[i];
-    }
-    nram = n;
-}
-
-static void read_map(const struct mm_boot *b)
-{
-    for (unsigned i = 0; i < b->nram && nram < MM_MAX_RANGES - 1; i++) {
-        uint64_t s = align_up(b->ram[i].start, PAGE_SIZE);
-        uint64_t e = align_down(b->ram[i].end, PAGE_SIZE);
-
-        if (s < b->ram[i].start || e > ARCH_DIRECT_SIZE || s >= e)
-            continue;
-        exclude(s, e); // overlaps count once
-        ram[nram++] = (struct mm_range){s, e};
-    }
-    sort();
-    join();
 }
 
 static struct mm_range *best_low_piece(void)
@@ -281,12 +250,10 @@ const char *mm_init(struct mm_boot *b, void (*load_root)(paddr_t root))
 {
     memcpy(mm_image, b->image, sizeof b->image);
     mm_nimage = b->nimage;
-    read_map(b);
-    // All RAM, sorted and joined, in place of what we were told.
-    struct mm_range *all = b->ram;
-    unsigned nall = b->nram = nram;
+    const struct mm_range *all = b->ram;
+    unsigned nall = nram = b->nram;
 
-    memcpy(all, ram, nall * sizeof *all);
+    memcpy(ram, all, nall * sizeof *all);
     for (unsigned i = 0; i < b->nkeep; i++)
         exclude(align_down(b->keep[i].start, PAGE_SIZE),
                 align_up(b->keep[i].end, PAGE_SIZE));

@@ -20,12 +20,13 @@ struct mm_range {
 
 enum { MM_MAX_RANGES = 64 };
 
-// What the boot knows about physical memory. ram: usable, in any order, may
-// overlap and be unaligned. keep: parts of it that are in use (the image, the
+// What the boot knows about physical memory. ram: what mm_read_map found. keep: parts of it that are in use (the image, the
 // initial files). image parts: where each lies and how it is to be mapped.
 struct mm_boot {
     struct mm_range ram[MM_MAX_RANGES];
     unsigned nram;
+    unsigned ncut;      // pieces that found no place there
+    uint64_t cut_bytes; // their sum
     struct mm_range keep[8];
     unsigned nkeep;
     struct mm_image_part {
@@ -36,6 +37,18 @@ struct mm_boot {
     } image[5];
     unsigned nimage;
 };
+
+// An entry of a memory map as firmware gives it (ACPI 6.5, table 15.4): type 1
+// is RAM.
+struct mm_map_entry {
+    uint64_t addr, size;
+    uint32_t type, reserved;
+};
+
+// Fills in ram: what is RAM and nothing else, in whole pages, in order; pieces
+// that touch are one. Of more than MM_MAX_RANGES the largest; the rest is counted.
+// Context: boot.
+void mm_read_map(struct mm_boot *b, const struct mm_map_entry *m, size_t n);
 
 // Builds the page tables (direct map, image), hands RAM to the frame allocator
 // and switches to the new tables through load_root. Returns NULL, or what is

@@ -237,7 +237,7 @@ int pt_split(uintptr_t va)
     pte_t *e = pt_find(va, &level);
     pte_t v = e != NULL ? pt_get(e) : 0;
 
-    ASSERT(e != NULL && level > 1 && pte_present(v));
+    ASSERT(e != NULL && level > 1 && pt_has_frame(v));
     paddr_t table = alloc_table();
 
     if (table.raw == 0)

@@ -138,18 +138,6 @@ uint64_t vm_drop_range(uintptr_t start, uintptr_t end)
     return dropped;
 }
 
-// An alias costs nothing while the memory is charged to another; when that one
-// goes, it is charged to the alias.
-void vm_bequeath(struct region *r)
-{
-    struct region *heir = r->peer;
-
-    if (heir == r || (r->flags & REGION_ALIAS) || !(heir->flags & REGION_ALIAS))
-        return;
-    heir->flags &= ~(unsigned)REGION_ALIAS;
-    vm_charge_anyway(vm_cost(heir));
-}
-
 pte_t *vm_small_entry(uintptr_t va)
 {
     int level;

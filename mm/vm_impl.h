@@ -106,5 +106,5 @@ pte_t *vm_small_entry(uintptr_t va);
 MUST_USE int vm_hand_over(struct region *r, uintptr_t va, uintptr_t end,
                           uintptr_t gone, uintptr_t gone_end);
 
-// r goes: an alias of the ring is charged for the memory from now on.
+// r goes: aliases of the ring are charged for what they show of its memory.
 void vm_bequeath(struct region *r);

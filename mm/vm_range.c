@@ -121,6 +121,44 @@ void vm_given_back(struct vm_call *c)
     c->give_back = 0;
 }
 
+static uint64_t object_end(const struct region *r)
+{
+    return r->object_page + (r->end - r->start) / PAGE_SIZE;
+}
+
+// Does p show pages of r that no other region of the ring is charged for?
+static bool unpaid(const struct region *p, const struct region *r)
+{
+    uint64_t lo = max_u64(p->object_page, r->object_page);
+    uint64_t hi = min_u64(object_end(p), object_end(r));
+
+    for (const struct region *q = r->peer; q != r; q = q->peer) {
+        if (vm_cost(q) != 0 && q->object_page <= lo && object_end(q) >= hi)
+            return false;
+    }
+    return lo < hi;
+}
+
+// Aliases cost nothing while the memory is charged to another. When that one goes
+// they are, the largest first: it may show what the others do.
+void vm_bequeath(struct region *r)
+{
+    struct region *heir = r;
+
+    while (heir != NULL && vm_cost(r) != 0) {
+        heir = NULL;
+        for (struct region *p = r->peer; p != r; p = p->peer) {
+            if ((p->flags & REGION_ALIAS) && unpaid(p, r) &&
+                (heir == NULL || p->end - p->start > heir->end - heir->start))
+                heir = p;
+        }
+        if (heir == NULL)
+            break;
+        heir->flags &= ~(unsigned)REGION_ALIAS;
+        vm_charge_anyway(vm_cost(heir));
+    }
+}
+
 // ---- helpers, mm_lock held ----
 
 void vm_breathe(void)
@@ -145,7 +183,7 @@ int vm_split_at(uintptr_t va)
     int level;
     pte_t *e = pt_find(va, &level);
 
-    if (e == NULL || level == 1 || !pte_present(pt_get(e)) ||
+    if (e == NULL || level == 1 || !pt_has_frame(pt_get(e)) ||
         va % pte_span(level) == 0)
         return 0;
     paddr_t p = paddr(pte_paddr(pt_get(e)).raw & ~(pte_span(level) - 1));

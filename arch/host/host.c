@@ -51,6 +51,7 @@ struct arch_hooks arch_hooks;
 _Thread_local struct host_cpu host_cpu = {.nopreempt = 1};
 void (*host_power_off_hook)(int status);
 void (*host_relax_hook)(void);
+void (*host_shootdown_hook)(void);
 char *host_stderr_copy;
 size_t host_stderr_copy_size;
 
@@ -274,6 +275,8 @@ void arch_tlb_flush_local(uintptr_t va, size_t npages)
 void arch_tlb_shootdown(uintptr_t va, size_t npages)
 {
     arch_tlb_flush_local(va, npages);
+    if (host_shootdown_hook != NULL)
+        host_shootdown_hook();
 }
 
 struct host_tlb_stats host_tlb_stats(void)

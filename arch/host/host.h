@@ -38,6 +38,10 @@ extern void (*host_power_off_hook)(int status);
 // Called by whoever waits (arch_relax), if set: a test can end what it waits for.
 extern void (*host_relax_hook)(void);
 
+// Called by each shootdown, if set, before it returns to who asked for it: a test
+// sees what other CPUs could.
+extern void (*host_shootdown_hook)(void);
+
 // What stderr reports say goes here as well, if set (NUL-terminated, bounded).
 extern char *host_stderr_copy;
 extern size_t host_stderr_copy_size;

@@ -127,8 +127,8 @@ int main(int argc, char **argv)
     IS(gn_unmap(place, PAGES * PAGE), 0, "what is left is unmapped");
     mm_check();
     gn_mem_stats(&after);
-    // A goroutine that ended leaves a warm page in its slot.
-    ok(after.committed <= before.committed + 2 * arch_cpu_count(),
+    // A goroutine that ended leaves a warm page in its slot, or two.
+    ok(after.committed <= before.committed + 2 + 2 * arch_cpu_count(),
        "all promises were given back (%lu, were %lu)",
        (unsigned long)after.committed, (unsigned long)before.committed);
     ok(after.frames_free + 64 >= before.frames_free, "the frames, too");

@@ -12,13 +12,20 @@
 #include <string.h>
 
 #include "host-tests/guest/par.h"
+#include "host-tests/guest/room.h"
 #include "host-tests/guest/tap.h"
 
 #include "mm/fail.h"
 #include "mm/fcache.h"
 #include "mm/mm.h"
 
-enum { PAGE = 4096, N = 16, RW = GN_READ | GN_WRITE, RECORDED = 104 };
+enum {
+    PAGE = 4096,
+    N = 16,
+    RW = GN_READ | GN_WRITE,
+    RECORDED = 104,
+    RECORDED_SMALL = 46
+};
 
 #define HUGE ((size_t)2 << 20)
 
@@ -501,10 +508,17 @@ static bool fail_at(size_t i, uint64_t nth, bool on)
 static void each_request_fails_in_turn(void)
 {
     unsigned points = 0;
+    // Large pages, and 4 MiB that are promised: not where memory is little.
+    bool little = room() < 6000;
 
     sixteen(); // what this CPU needs to give memory back stays
     end_case();
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        if (little &&
+            (cases[i].prepare == huge || cases[i].prepare == reserved))
+            continue;
+        if (room() < 150 && cases[i].prepare == fresh)
+            continue;
         fail_at(i, 0, false); // what is made once for all: tables, batches
         for (int on = 0; on <= 1; on++) {
             uint64_t nth = 1;
@@ -515,7 +529,8 @@ static void each_request_fails_in_turn(void)
         }
     }
     IS(wrong, 0, "each request for a frame fails in turn: all is as before");
-    ok(points >= RECORDED, "%u points failed", points);
+    ok(points >= (little ? RECORDED_SMALL : RECORDED), "%u points failed",
+       points);
 }
 
 // ---- all CPUs at once, requests failing all the time ----

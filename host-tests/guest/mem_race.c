@@ -1,5 +1,7 @@
 // Several CPUs map and unmap the same addresses: whoever got them must find
 // zeros there, and keep what it stores, until it unmaps them itself.
+//
+// usage: mem_race [ROUNDS]
 
 #include <gneiss/cpu.h>
 #include <gneiss/mem.h>
@@ -9,8 +11,9 @@
 #include "host-tests/guest/par.h"
 #include "host-tests/guest/tap.h"
 
-enum { PAGES = 64, ROUNDS = 5000, PAGE = 4096 };
+enum { PAGES = 64, PAGE = 4096 };
 
+static unsigned rounds = 5000;
 static char *place;
 static _Atomic uint64_t wins, stale, lost, errors;
 
@@ -32,7 +35,7 @@ static void own_it(char *p, uint64_t me)
 static void fight(unsigned cpu, void *arg)
 {
     (void)arg;
-    for (unsigned i = 0; i < ROUNDS; i++) {
+    for (unsigned i = 0; i < rounds; i++) {
         char *p = gn_map(place, PAGES * PAGE, GN_READ | GN_WRITE, GN_FIXED);
 
         if (p == NULL)
@@ -43,8 +46,10 @@ static void fight(unsigned cpu, void *arg)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        rounds = (unsigned)strtoul(argv[1], NULL, 0);
     place = gn_reserve(PAGES * PAGE);
     gn_unmap(place, PAGES * PAGE);
     par_run(fight, NULL);

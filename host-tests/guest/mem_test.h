@@ -6,11 +6,18 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "host-tests/guest/room.h"
 #include "host-tests/guest/tap.h"
 
 enum { PAGE = 4096, RW = GN_READ | GN_WRITE };
 
 #define HUGE ((size_t)2 << 20)
+
+// Are there n large pages of memory, with room to put them?
+static inline bool has_large(unsigned n)
+{
+    return room() > (n + 1) * 600u;
+}
 
 static inline struct gn_where look(const void *p)
 {

@@ -11,11 +11,13 @@
 static inline const char *mm_fixture(uint64_t ram_bytes)
 {
     static struct mm_boot b;
+    const struct mm_map_entry map[] = {
+        {.addr = 0, .size = 0x9fc00, .type = 1},
+        {.addr = 0x100000, .size = ram_bytes - 0x100000, .type = 1}};
 
     memset(&b, 0, sizeof b);
     host_start(ram_bytes);
-    b.ram[b.nram++] = (struct mm_range){0, 0x9fc00};
-    b.ram[b.nram++] = (struct mm_range){0x100000, ram_bytes};
+    mm_read_map(&b, map, ARRAY_LEN(map));
     b.keep[b.nkeep++] = (struct mm_range){0x100000, 0x140123};
     return mm_init(&b, host_load_root);
 }

@@ -5,6 +5,7 @@
 #include "host-tests/support.h"
 
 #include "host-tests/mm/mm_fixture.h"
+#include "mm/fail.h"
 #include "mm/mm_impl.h"
 #include "mm/vm_impl.h"
 
@@ -267,6 +268,148 @@ static void memory_goes_to_a_view_that_stays(void **state)
     mm_check();
 }
 
+// ---- promises ----
+
+static uint64_t free_before, committed_before;
+static unsigned looks;
+static bool broken;
+
+// What another CPU finds while an operation waits for a shootdown: each frame in
+// use is still promised. Else it could promise, and touch, one that is not free.
+static void look_at_promises(void)
+{
+    uint64_t used = free_before - mm_free_frames();
+
+    looks++;
+    broken |= mm_commit().committed - committed_before < used;
+}
+
+static void begin_looking(void)
+{
+    free_before = mm_free_frames();
+    committed_before = mm_commit().committed;
+    looks = 0;
+    host_shootdown_hook = look_at_promises;
+}
+
+static void end_looking(const char *what)
+{
+    host_shootdown_hook = NULL;
+    if (broken || looks == 0)
+        fail_msg("%s: frames that are promised to others, or no look at all",
+                 what);
+    assert_int_equal(mm_commit().committed, committed_before);
+    mm_check();
+}
+
+static uintptr_t map_and_fill(size_t pages)
+{
+    uintptr_t a = map(pages, 0);
+
+    for (size_t i = 0; i < pages; i++)
+        put(a + i * PAGE_SIZE, i);
+    return a;
+}
+
+static void promises_come_back_after_the_frames(void **state)
+{
+    enum { N = 1500 };
+    uintptr_t a = map_and_fill(N), b = 0;
+
+    (void)state;
+    unmap(a, N); // tables of the top levels and descriptors stay
+    begin_looking();
+    unmap(map_and_fill(N), N);
+    end_looking("unmap");
+
+    begin_looking();
+    a = map_and_fill(N);
+    unmap(a + 100 * PAGE_SIZE, 1000);
+    unmap(a, N);
+    end_looking("unmap of a part");
+
+    begin_looking();
+    a = map_and_fill(N);
+    assert_int_equal(vm_decommit(a, N * PAGE_SIZE, true), 0);
+    unmap(a, N);
+    end_looking("decommit");
+
+    begin_looking();
+    a = map_and_fill(N);
+    b = a;
+    assert_int_equal(vm_move(a, N * PAGE_SIZE, PAGE_SIZE, &b), 0);
+    unmap(a, 1);
+    end_looking("shrink");
+
+    begin_looking();
+    a = map_and_fill(N);
+    b = 0;
+    assert_int_equal(vm_move(a, N * PAGE_SIZE, PAGE_SIZE, &b), 0);
+    unmap(b, 1);
+    end_looking("move and shrink");
+
+    begin_looking();
+    a = map_and_fill(N);
+    b = 0;
+    assert_int_equal(vm_alias(a, N * PAGE_SIZE, RW, &b), 0);
+    unmap(a, N);
+    unmap(b, N);
+    end_looking("unmap of an alias");
+
+    // A clone that fails on its way gives back what it has of tables.
+    begin_looking();
+    a = map_and_fill(N);
+    for (unsigned nth = 1; nth < 5; nth++) {
+        mm_fail_at(nth, false);
+        if (vm_clone(a, N * PAGE_SIZE, &b) == 0)
+            unmap(b, N);
+    }
+    mm_fail_at(0, false);
+    unmap(a, N);
+    end_looking("clone");
+}
+
+// The memory is charged to one of its views. When that one goes, each page that
+// another shows is promised still.
+static void what_aliases_show_stays_promised(void **state)
+{
+    enum { N = 600 };
+    uintptr_t a = map_and_fill(N), low = 0, high = 0, mid = 0;
+
+    (void)state;
+    unmap(a, N);
+    begin_looking();
+    a = map_and_fill(N);
+    assert_int_equal(vm_alias(a, 100 * PAGE_SIZE, RW, &low), 0);
+    assert_int_equal(vm_alias(a + 200 * PAGE_SIZE, 400 * PAGE_SIZE, RW, &high),
+                     0);
+    assert_int_equal(vm_alias(a + 250 * PAGE_SIZE, 50 * PAGE_SIZE, RW, &mid),
+                     0);
+    unmap(a, N);
+    look_at_promises();
+    assert_int_equal(get(high + 399 * PAGE_SIZE), N - 1);
+    assert_int_equal(get(mid), 250);
+    unmap(low, 100);
+    look_at_promises();
+    unmap(high, 400);
+    look_at_promises();
+    assert_int_equal(get(mid + 49 * PAGE_SIZE), 299);
+    unmap(mid, 50);
+    end_looking("aliases");
+
+    // A part of the memory goes.
+    begin_looking();
+    a = map_and_fill(N);
+    assert_int_equal(vm_alias(a, N * PAGE_SIZE, RW, &high), 0);
+    unmap(a + 100 * PAGE_SIZE, 300);
+    look_at_promises();
+    assert_int_equal(vm_decommit(a, 100 * PAGE_SIZE, true), 0);
+    look_at_promises();
+    unmap(high, N);
+    unmap(a, N);
+    end_looking("parts of aliases");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +421,8 @@ int main(void)
         cmocka_unit_test(a_fault_while_the_lock_is_held_is_no_fault_to_serve),
         cmocka_unit_test(a_store_in_a_large_ring_is_seen_by_all),
         cmocka_unit_test(memory_goes_to_a_view_that_stays),
+        cmocka_unit_test(promises_come_back_after_the_frames),
+        cmocka_unit_test(what_aliases_show_stays_promised),
     };
 
     return cmocka_run_group_tests_name("busy", tests, start, stop);

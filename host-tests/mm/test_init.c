@@ -15,6 +15,37 @@ enum { RAM = 64 * MIB, NFRAMES = RAM / PAGE_SIZE };
 // In a build that counts branches: a child that just ends has counted nothing.
 void __gcov_dump(void) __attribute__((weak));
 
+// What the firmware says, before mm_read_map.
+static struct mm_range told[MM_MAX_RANGES];
+static unsigned ntold;
+
+static void tell(uint64_t start, uint64_t end)
+{
+    told[ntold++] = (struct mm_range){start, end};
+}
+
+static bool is_told(uint64_t byte)
+{
+    for (unsigned i = 0; i < ntold; i++) {
+        if (told[i].end <= ARCH_DIRECT_SIZE && told[i].start <= byte &&
+            byte < told[i].end)
+            return true;
+    }
+    return false;
+}
+
+// Whatever the ranges do in the page happens at their ends.
+static bool is_told_whole(uint64_t page)
+{
+    bool whole = is_told(page);
+
+    for (unsigned i = 0; i < ntold; i++) {
+        if (told[i].end > page && told[i].end < page + PAGE_SIZE)
+            whole = whole && is_told(told[i].end);
+    }
+    return whole;
+}
+
 // Pages that may be handed out, by the naive rule.
 static bool usable[NFRAMES];
 
@@ -26,11 +57,7 @@ static size_t count_usable(const struct mm_boot *b)
     for (uint64_t p = 1; p < NFRAMES; p++) {
         uint64_t from = p * PAGE_SIZE, to = from + PAGE_SIZE;
 
-        for (unsigned i = 0; i < b->nram; i++)
-            usable[p] =
-                usable[p] ||
-                (b->ram[i].end <= ARCH_DIRECT_SIZE && b->ram[i].start <= from &&
-                 align_down(b->ram[i].end, PAGE_SIZE) >= to);
+        usable[p] = is_told_whole(from);
         for (unsigned i = 0; i < b->nkeep; i++)
             usable[p] =
                 usable[p] && (b->keep[i].end <= from || b->keep[i].start >= to);
@@ -77,6 +104,12 @@ static void (*in_child)(void); // after mm_init, or NULL
 
 static long run_child(struct mm_boot *b)
 {
+    static struct mm_map_entry map[MM_MAX_RANGES];
+
+    for (unsigned i = 0; i < ntold; i++)
+        map[i] = (struct mm_map_entry){told[i].start,
+                                       told[i].end - told[i].start, 1, 0};
+    mm_read_map(b, map, ntold);
     host_start(RAM);
     const char *wrong = mm_init(b, host_load_root);
 
@@ -126,10 +159,9 @@ static long start_child(const struct map *m)
     static struct mm_boot b;
 
     memset(&b, 0, sizeof b);
-    while (b.nram < 6 && m->ram[b.nram].end != 0) {
-        b.ram[b.nram] = m->ram[b.nram];
-        b.nram++;
-    }
+    ntold = 0;
+    while (ntold < 6 && m->ram[ntold].end != 0)
+        tell(m->ram[ntold].start, m->ram[ntold].end);
     while (b.nkeep < 3 && m->keep[b.nkeep].end != 0) {
         b.keep[b.nkeep] = m->keep[b.nkeep];
         b.nkeep++;
@@ -231,9 +263,10 @@ static void random_maps_hand_out_what_is_usable(void **state)
         bool small = i % 2 != 0;
 
         memset(&b, 0, sizeof b);
-        b.nram = 1 + (unsigned)support_below(small ? MM_MAX_RANGES : 8);
-        for (unsigned k = 0; k < b.nram; k++)
-            b.ram[k] = random_range(small);
+        unsigned nram = 1 + (unsigned)support_below(small ? MM_MAX_RANGES : 8);
+
+        for (ntold = 0; ntold < nram;)
+            told[ntold++] = random_range(small);
         b.nkeep = (unsigned)support_below(ARRAY_LEN(b.keep) + 1);
         for (unsigned k = 0; k < b.nkeep; k++) {
             uint64_t a = support_below(RAM);
@@ -247,9 +280,9 @@ static void random_maps_hand_out_what_is_usable(void **state)
             fail_msg("map %d: %ld of %zu", i, n, most);
         // Tables, the frame array and the array pages of edges, beside those
         // 512 KiB without which there is a message.
-        if (n > 0 && (size_t)n + 300 + 40 * b.nram + most / 100 < most)
+        if (n > 0 && (size_t)n + 300 + 40 * nram + most / 100 < most)
             fail_msg("map %d: only %ld of %zu", i, n, most);
-        if (n == -1 && b.nram < 9 && most > 8192)
+        if (n == -1 && nram < 9 && most > 8192)
             fail_msg("map %d: a message, with %zu frames", i, most);
         started += n > 0;
     }
@@ -262,8 +295,9 @@ static struct mm_boot *with_image(void)
 
     // As x86-64's: text, rodata, data, bss, the part given back.
     memset(&b, 0, sizeof b);
-    b.ram[b.nram++] = (struct mm_range){0x1000, 0x9f000};
-    b.ram[b.nram++] = (struct mm_range){0x100000, RAM};
+    ntold = 0;
+    tell(0x1000, 0x9f000);
+    tell(0x100000, RAM);
     b.keep[b.nkeep++] = (struct mm_range){0x200000, 0x20a000};
     b.nimage = 3;
     for (unsigned i = 0; i < b.nimage; i++) {
@@ -354,9 +388,9 @@ static void little_memory_is_a_message_or_enough(void **state)
     (void)state;
     for (uint64_t n = 1; n < 200; n += 3) {
         memset(&b, 0, sizeof b);
-        b.ram[b.nram++] = (struct mm_range){0x100000, 0x100000 + n * PAGE_SIZE};
-        b.ram[b.nram++] =
-            (struct mm_range){0x3000000, 0x3000000 + 5 * PAGE_SIZE};
+        ntold = 0;
+        tell(0x100000, 0x100000 + n * PAGE_SIZE);
+        tell(0x3000000, 0x3000000 + 5 * PAGE_SIZE);
         long frames = start_boot(&b);
 
         if (frames < -1 || (started && frames < 0))

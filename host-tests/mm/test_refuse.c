@@ -320,6 +320,42 @@ static void shared_frames_stay_small(void **state)
     unmap(a, TABLE);
 }
 
+// What has no rights now is cut and shared like all memory.
+static void large_pages_without_rights_are_split(void **state)
+{
+    for (int how = 0; how < 4; how++) {
+        uintptr_t a = map(TABLE, RW, 0), b = 0;
+
+        (void)state;
+        for (size_t i = 0; i < TABLE; i++)
+            put(a + i * PAGE_SIZE, i + 1);
+        assert_int_equal(vm_promote(a, HUGE), 1);
+        assert_int_equal(vm_protect(a, HUGE, 0), 0);
+        if (how == 0)
+            unmap(a, TABLE / 2);
+        else if (how == 1)
+            assert_int_equal(vm_decommit(a, HUGE / 2, false), 0);
+        else if (how == 2)
+            assert_int_equal(vm_alias(a, HUGE, RW, &b), 0);
+        else
+            assert_int_equal(vm_clone(a, HUGE, &b), 0);
+        assert_int_equal(
+            vm_protect(a + HUGE / 2, HUGE / 2, how == 3 ? PROT_R : RW), 0);
+        for (size_t i = TABLE / 2; i < TABLE; i++)
+            assert_int_equal(get(a + i * PAGE_SIZE), i + 1);
+        if (how == 2)
+            assert_int_equal(get(b), 1);
+        unmap(a, TABLE);
+        if (how == 3)
+            assert_int_equal(vm_protect(b, HUGE, RW), 0);
+        for (size_t i = 0; b != 0 && i < TABLE; i++)
+            assert_int_equal(get(b + i * PAGE_SIZE), i + 1);
+        if (b != 0)
+            unmap(b, TABLE);
+        mm_check();
+    }
+}
+
 static void without_large_blocks_pages_stay_small(void **state)
 {
     static paddr_t all[RAM / PAGE_SIZE];
@@ -510,6 +546,7 @@ int main(void)
         cmocka_unit_test(memory_without_a_promise_is_promised_to_nobody),
         cmocka_unit_test(only_whole_private_memory_gets_large_pages),
         cmocka_unit_test(shared_frames_stay_small),
+        cmocka_unit_test(large_pages_without_rights_are_split),
         cmocka_unit_test(without_large_blocks_pages_stay_small),
         cmocka_unit_test(mappings_go_round_when_the_end_is_reached),
         cmocka_unit_test(a_full_area_says_so),

@@ -8,14 +8,14 @@ for cpus in 1 2 4; do
 done
 add mm/api-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_api
 add mm/mman-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_mman
-add mm/api-8G tap -c 2 -m 8G @mem_api
-add mm/mman-8G tap -c 2 -m 8G @mem_mman
 add mm/storm-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @storm quick
 for cpus in 1 2; do
     add "mm/fail-${cpus}cpu" fail_case "$cpus" @mem_fail
+done
+for cpus in 1 2 4; do
     add "mm/model-${cpus}cpu" tap -c "$cpus" @mem_model 100000 "$cpus"
 done
-add mm/model-4cpu tap -c 4 -M q35 --cpu qemu64 -m 64M @mem_model 10000 3
+add mm/model-4cpu-q35-qemu64 tap -c 4 -M q35 --cpu qemu64 -m 64M @mem_model 10000 3
 add mm/dirty-1cpu tap @mem_dirty
 add mm/dirty-2cpu tap -c 2 @mem_dirty
 add mm/dirty-4cpu tap -c 4 @mem_dirty 4
@@ -25,34 +25,70 @@ done
 add mm/tight-die dies 2 '^fatal error: out of memory: no frame left for the write' \
     'the stack of goroutine 1 \(main\)' 'reach\+.*mem_tight\.c' -- \
     -c 2 @mem_tight die
-# From the least memory to more than 4 GiB; what a test needs bounds it below.
-for mem in 2M 4M 8M 8G; do
-    add "mm/tight-$mem" tap -c 2 -m $mem @mem_tight
-    add "mm/chaos-$mem" tap -c 2 -m $mem @mem_chaos 300 3
-done
-for mem in 3M 8M 64M 8G; do
-    add "mm/storm-$mem" tap -c 2 -m $mem @storm quick
-done
-for mem in 8M 64M 256M; do
-    add "mm/scatter-$mem" tap -c 2 -m $mem @mem_scatter
-done
-add mm/scatter-q35-qemu64 tap -M q35 --cpu qemu64 -m 64M @mem_scatter
-for mem in 8M 64M; do
-    add "mm/api-$mem" tap -c 2 -m $mem @mem_api
-    add "mm/mman-$mem" tap -c 2 -m $mem @mem_mman
-done
 add mm/fail-boot fail_boot_case @hello
 for test in "mem_dirty 4" mem_race mem_tight "mem_chaos 1000 5"; do
     add "mm/${test%% *}-q35-qemu64" tap -M q35 --cpu qemu64 -c 2 -m 64M \
         "@${test%% *}" $([ "${test#* }" = "$test" ] || echo "${test#* }")
 done
-add mm/race-3M tap -m 3M @mem_race
 add mm/chaos-2cpu tap -c 2 @mem_chaos 2000 1
 add mm/chaos-4cpu tap -c 4 @mem_chaos 1000 2
 add mm/tour-1cpu tour_case 1 @tour
 add mm/tour-4cpu tour_case 4 @tour
 add mm/memload memload_case @memload
 add mm/costs costs_case @bench-mem
+
+# From the least memory to more than 4 GiB: each size on each number of CPUs, with
+# both machines and both models; of any two of the four, every pair occurs. All
+# tests take what memory there is, so all run everywhere, but for those whose
+# time grows with it (mem, scatter), or with CPUs that wait for each other.
+matrix_row() # memory, machine, model, CPUs
+{
+    add "mm/matrix-$1-$2-$3-${4}cpu" matrix_case "$@" @mem @mem_api @mem_mman \
+        @mem_race @mem_tight @mem_chaos @mem_model @mem_scatter @mem_fail \
+        @mem_dirty @storm
+}
+
+machines=(microvm q35)
+models=(max qemu64)
+i=0
+for mem in 2M 3M 4M 8M 16M 32M 64M 128M 256M 512M 1G 2G 4G 8G; do
+    matrix_row $mem ${machines[i % 2]} ${models[i / 2 % 2]} 1
+    matrix_row $mem ${machines[(i + 1) % 2]} ${models[i / 4 % 2]} 2
+    matrix_row $mem ${machines[i / 4 % 2]} ${models[(i / 2 + 1) % 2]} 4
+    i=$((i + 1))
+done
+
+matrix_case() # memory, machine, model, CPUs, images as in matrix_row
+{
+    local run=(-m "$1" -M "$2" --cpu "$3" -c "$4") cpus=$4 mib points=0
+    case $1 in
+    *M) mib=${1%M} ;;
+    *G) mib=$((${1%G} * 1024)) ;;
+    esac
+    shift 4
+    [ "$mib" -gt $((cpus > 2 ? 8 : 64)) ] || row "$1"
+    row "$2"
+    row "$3"
+    row "$4" $((1000 / cpus))
+    row "$5"
+    row "$7" 2000 3
+    [ "$mib" -gt 128 ] || row "$8"
+    case $mib in
+    2 | 3 | 16 | 8192) ;;
+    *) [ "$cpus" -lt 4 ] || return ;;
+    esac
+    row "$6" 300 3
+    row "$9" 2
+    row "${10}" 1
+    row "${11}" $([ "$cpus" -gt 2 ] && echo brief || echo quick)
+}
+
+row() # image, arguments; the rest is matrix_case's
+{
+    tap "${run[@]}" "$@"
+    points=$((points + $(grep -ac '^ok ' out)))
+    echo "# points $points"
+}
 
 fail_case() # cpus, image
 {
