@@ -430,13 +430,19 @@ static void count_used(struct chunk *c, unsigned word, uint64_t mask, void *arg)
 
 bool pages_take(uint64_t page, uint64_t n, bool *zero)
 {
-    uint64_t end = page + n;
+    uint64_t end = page + n, there = min_u64(end, pages_stats.total);
     bool used = false;
 
-    if (end > pages_stats.total && !grow(end - pages_stats.total))
+    if (page < there)
+        each_word(page, there - page, count_used, &used);
+    if (used)
         return false;
-    each_word(page, n, count_used, &used);
-    if (used || !promise(page, n, zero))
+    // What is free and promised elsewhere is given up before the call fails.
+    while (end > pages_stats.total && !grow(end - pages_stats.total)) {
+        if (pages_scavenge(n) == 0)
+            return false;
+    }
+    if (!promise(page, n, zero))
         return false;
     take_found(page, n);
     return true;
