@@ -309,9 +309,9 @@ void *cache_alloc(size_t n, enum heap_kind kind, size_t align, bool *fresh)
 {
     void *p = NULL;
 
-    // A multiple of 16: so is the alignment then.
-    if (kind == HEAP_MANUAL)
-        n = align_up(n, 16);
+    // A multiple of the alignment: so the object lies at one then.
+    if (align <= 16)
+        n = align_up(n, kind == HEAP_MANUAL ? 16 : align);
     if (align <= 16 && n <= HEAP_CACHE_MAX)
         p = alloc_cached(n, kind, fresh);
     return p != NULL ? p : alloc_slow(n, kind, align, fresh);

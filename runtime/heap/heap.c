@@ -89,11 +89,16 @@ static struct span *object_span(const void *p, const char *call)
     struct heap_place at;
 
     if (!heap_place_of((uintptr_t)p, &at) || at.span == NULL ||
-        at.object != (uintptr_t)p)
+        (at.object != (uintptr_t)p && at.span->class != HEAP_CLASS_TINY))
         heap_report_bad(p, call, "not the beginning of an object");
+    struct span *s = (struct span *)at.span;
+
     if (!at.allocated)
         heap_report_bad(p, call, "freed already, or never allocated");
-    return (struct span *)at.span;
+    if (s->class == HEAP_CLASS_TINY && tiny_usable(s, (uintptr_t)p) == 0)
+        heap_report_bad(p, call,
+                        "not the beginning of an object, or freed already");
+    return s;
 }
 
 static size_t usable(struct span *s, const void *p)
@@ -170,7 +175,7 @@ static bool resize_in_place(struct span *s, size_t n)
 static void *copy_to_new(void *p, size_t had, size_t n, struct span *s)
 {
     enum heap_kind kind = s != NULL ? (enum heap_kind)s->kind : HEAP_MANUAL;
-    void *q = heap_alloc(n, kind, 16, false);
+    void *q = heap_alloc(n, kind, 1, false);
     size_t keep = n < had ? n : had;
 
     if (q == NULL)
