@@ -276,7 +276,7 @@ static void *alloc_slow(size_t n, enum heap_kind kind, size_t align,
         heap_debug_sample(small != 0 ? batch_of(heap_class_of(small)) : 1)) {
         *fresh = true;
         a.p = heap_debug_guarded(n, align);
-        if (a.p != NULL || heap_debug_efence())
+        if (a.p != NULL || (heap_debug_efence() && align <= PAGE_SIZE))
             return a.p;
     }
     unsigned attempt = 0;
@@ -447,6 +447,7 @@ static void free_call(void *arg)
 void cache_free_slow(void *p)
 {
     struct free_call f = {.p = p};
+    struct heap_place at;
     size_t n;
 
     if (p == NULL)
@@ -455,8 +456,10 @@ void cache_free_slow(void *p)
         heap_debug_free_guarded(p);
         return;
     }
-    if (heap_debug_on)
-        heap_debug_freed(p, heap_usable(p));
+    // What is no object is found, and reported, by the free itself.
+    if (heap_debug_on && heap_place_of((uintptr_t)p, &at) && at.allocated &&
+        at.object == (uintptr_t)p)
+        heap_debug_freed(p, at.size);
     arch_on_system_stack(free_call, &f);
     if (f.wrong != NULL)
         heap_report_bad(p, "free", f.wrong);
