@@ -277,22 +277,28 @@ uint64_t heap_tick(uint64_t now)
     return now;
 }
 
+static void count_call(void *arg)
+{
+    spin_lock(&heap_lock);
+    *(uint64_t *)arg = pages_stats.promised;
+    spin_unlock(&heap_lock);
+}
+
 static void scavenge_call(void *arg)
 {
-    (void)arg;
     spin_lock(&heap_lock);
     pages_scavenge(UINT64_MAX);
+    *(uint64_t *)arg = pages_stats.promised;
     spin_unlock(&heap_lock);
 }
 
 uint64_t heap_trim(void)
 {
-    uint64_t before = pages_stats.promised;
+    uint64_t before, after; // others may take meanwhile
 
+    arch_on_system_stack(count_call, &before);
     cache_flush();
-    arch_on_system_stack(scavenge_call, NULL);
-    uint64_t after = pages_stats.promised; // others may have taken meanwhile
-
+    arch_on_system_stack(scavenge_call, &after);
     return after < before ? (before - after) * HEAP_PAGE_FRAMES : 0;
 }
 
