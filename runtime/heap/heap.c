@@ -59,26 +59,29 @@ void *heap_alloc(size_t n, enum heap_kind kind, size_t align, bool zero)
     return p;
 }
 
-bool heap_get_memory(size_t n, unsigned attempt)
+// What the caches of other CPUs hold. They may be busy: no longer than it takes
+// them to finish what is short.
+static bool get_from_others(void)
 {
     enum { WAIT_NS = 5000000 };
+    uint64_t end = arch_mono_ns() + WAIT_NS;
 
-    if (attempt == 0) {
-        // What this CPU and all others than the heap can spare.
-        return heap_memory_reclaim((n + PAGE_SIZE - 1) / PAGE_SIZE);
-    }
-    if (attempt == 1) {
-        // What the caches of other CPUs hold. They may be busy: no longer than it
-        // takes them to finish what is short.
-        uint64_t end = arch_mono_ns() + WAIT_NS;
+    if (!cache_flush_others())
+        return false;
+    while (!cache_others_flushed() && arch_mono_ns() < end)
+        arch_pause();
+    heap_trim();
+    return true;
+}
 
-        if (!cache_flush_others())
-            return false;
-        while (!cache_others_flushed() && arch_mono_ns() < end)
-            arch_pause();
-        heap_trim();
+bool heap_get_memory(size_t n, unsigned attempt)
+{
+    // First what this CPU and all others than the heap can spare. What has nothing
+    // to give leaves it to the next.
+    if (attempt == 0 && heap_memory_reclaim((n + PAGE_SIZE - 1) / PAGE_SIZE))
         return true;
-    }
+    if (attempt <= 1 && get_from_others())
+        return true;
     return out_of_memory != NULL && out_of_memory(n, out_of_memory_arg);
 }
 
