@@ -232,10 +232,12 @@ debug: $(image)
 
 # ---- host: unit tests, and apps as processes ---------------------------------
 
-# The machine as a process, what mm needs, what the scheduler needs.
+# The machine as a process; what mm, the scheduler and the heap need.
 host      := arch/host/host.c arch/host/ctx.c arch/fmt.c arch/random.c
 mm        := $(host) $(wildcard mm/*.c)
 sched     := $(mm) runtime/sched/sched.c runtime/stack/stack.c
+heap      := $(mm) $(wildcard runtime/heap/*.c) arch/option.c \
+             host-tests/runtime/heap/heap_fixture.c
 
 # One program for each host-tests/**/test_*.c. Its first lines say of what it is
 # made: "// sources: $(mm) runtime/libc/fs.c" (words of this Makefile are known).

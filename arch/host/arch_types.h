@@ -81,22 +81,26 @@ static inline void arch_critical_end(void)
     preempt_enable();
 }
 
+// By one CPU at a time, while others may read: in one piece, not at once.
+static inline bool host_bit_put(uint64_t *map, uint64_t bit, bool value)
+{
+    _Atomic uint64_t *w = (_Atomic uint64_t *)&map[bit / 64];
+    uint64_t mask = UINT64_C(1) << bit % 64;
+    uint64_t was = atomic_load_explicit(w, memory_order_relaxed);
+
+    atomic_store_explicit(w, value ? was | mask : was & ~mask,
+                          memory_order_relaxed);
+    return (was & mask) != 0;
+}
+
 static inline bool arch_bit_set(uint64_t *map, uint64_t bit)
 {
-    uint64_t mask = UINT64_C(1) << bit % 64;
-    bool was = (map[bit / 64] & mask) != 0;
-
-    map[bit / 64] |= mask;
-    return was;
+    return host_bit_put(map, bit, true);
 }
 
 static inline bool arch_bit_clear(uint64_t *map, uint64_t bit)
 {
-    uint64_t mask = UINT64_C(1) << bit % 64;
-    bool was = (map[bit / 64] & mask) != 0;
-
-    map[bit / 64] &= ~mask;
-    return was;
+    return host_bit_put(map, bit, false);
 }
 
 static inline bool arch_below(uint64_t v, const uint64_t *limit)

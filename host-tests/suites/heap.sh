@@ -57,7 +57,7 @@ add heap/api-q35-qemu64 tap -M q35 --cpu qemu64 -c 4 -m 256M @heap_api 3
 add heap/api-32M tap -c 1 -m 32M @heap_api 5
 heap_die tiny_double '' '^panic: free of 0x[0-9a-f]+: freed already'
 heap_die tiny_interior '' '^panic: free of .*: not the beginning of an object'
-heap_die tiny_usable '' '^panic: malloc_usable_size of .*: no object of this block'
+heap_die tiny_usable '' '^panic: malloc_usable_size of .*: not the beginning of an object, or'
 heap_die sized '' '^panic: gn_free_sized of .*: the object is smaller than the size'
 heap_die free_sized '' '^panic: free_sized of .*: the object is smaller than the'
 heap_die scan_double '' '^panic: free of 0x[0-9a-f]+: freed already'

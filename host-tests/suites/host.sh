@@ -31,10 +31,10 @@ coverage_case()
     cat out
 }
 
-# The same test as host/mm/test_threads, without a data race.
+# The same tests as host/*/test_threads, without a data race.
 tsan_case()
 {
-    local dir=build/host-tests-tsan
+    local dir=build/host-tests-tsan t
     case $CC in *clang*) dir+=-clang ;; esac
     (cd "$root" && make -s --no-print-directory CC="$CC" H=$dir \
         san_flags=-fsanitize=thread host-tests-threads) >make.log 2>&1 || {
@@ -42,14 +42,17 @@ tsan_case()
         fail "it can't be built with TSan"
         return
     }
-    echo "\$ $dir/mm/test_threads"
-    CMOCKA_MESSAGE_OUTPUT=TAP timeout 300 "$root/$dir/mm/test_threads" >out 2>err
-    status=$?
-    sed 's/^/out: /' out
-    head -c 20000 err | sed 's/^/err: /'
-    status_is 0
-    check_tap out
-    err_lacks "ThreadSanitizer"
+    for t in mm runtime/heap; do
+        echo "\$ $dir/$t/test_threads"
+        CMOCKA_MESSAGE_OUTPUT=TAP timeout 300 \
+            "$root/$dir/$t/test_threads" >out 2>err
+        status=$?
+        sed 's/^/out: /' out
+        head -c 20000 err | sed 's/^/err: /'
+        status_is 0
+        check_tap out
+        err_lacks "ThreadSanitizer"
+    done
 }
 
 tools_run()

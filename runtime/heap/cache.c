@@ -31,13 +31,14 @@ static void **no_stack;
 // Bytes that a stack may hold, scaled to the memory there is. [c]
 static size_t stack_bytes;
 
-static struct cache *caches[ARCH_MAX_CPUS];
+static struct cache *_Atomic caches[ARCH_MAX_CPUS];
 
 uint16_t cache_manual_stack[HEAP_FAST_MAX + 1];
 
 struct cache *cache_of_cpu(unsigned cpu)
 {
-    return caches[cpu];
+    // Pairs with the release of cpu_init().
+    return atomic_load_explicit(&caches[cpu], memory_order_acquire);
 }
 
 // ---- making a cache ----
@@ -58,7 +59,7 @@ static void cpu_init(void *arg)
     for (unsigned i = 0; i < CACHE_STACKS; i++)
         c->stack[i].top = no_stack;
     c->classes = pages_classes(cpu);
-    caches[cpu] = c;
+    atomic_store_explicit(&caches[cpu], c, memory_order_release);
     arch_set_local(c);
 }
 
@@ -276,7 +277,7 @@ static void *alloc_slow(size_t n, enum heap_kind kind, size_t align,
         heap_debug_sample(small != 0 ? batch_of(heap_class_of(small)) : 1)) {
         *fresh = true;
         a.p = heap_debug_guarded(n, align);
-        if (a.p != NULL || heap_debug_efence())
+        if (a.p != NULL || (heap_debug_efence() && align <= PAGE_SIZE))
             return a.p;
     }
     unsigned tried = 0;
@@ -309,9 +310,9 @@ void *cache_alloc(size_t n, enum heap_kind kind, size_t align, bool *fresh)
 {
     void *p = NULL;
 
-    // A multiple of 16: so is the alignment then.
-    if (kind == HEAP_MANUAL)
-        n = align_up(n, 16);
+    // A multiple of the alignment: so the object lies at one then.
+    if (align <= 16)
+        n = align_up(n, kind == HEAP_MANUAL ? 16 : align);
     if (align <= 16 && n <= HEAP_CACHE_MAX)
         p = alloc_cached(n, kind, fresh);
     return p != NULL ? p : alloc_slow(n, kind, align, fresh);
@@ -447,6 +448,7 @@ static void free_call(void *arg)
 void cache_free_slow(void *p)
 {
     struct free_call f = {.p = p};
+    struct heap_place at;
     size_t n;
 
     if (p == NULL)
@@ -455,8 +457,10 @@ void cache_free_slow(void *p)
         heap_debug_free_guarded(p);
         return;
     }
-    if (heap_debug_on)
-        heap_debug_freed(p, heap_usable(p));
+    // What is no object is found, and reported, by the free itself.
+    if (heap_debug_on && heap_place_of((uintptr_t)p, &at) && at.allocated &&
+        at.object == (uintptr_t)p)
+        heap_debug_freed(p, at.size);
     arch_on_system_stack(free_call, &f);
     if (f.wrong != NULL)
         heap_report_bad(p, "free", f.wrong);
@@ -533,9 +537,10 @@ bool cache_flush_others(void)
 
     preempt_disable();
     for (unsigned cpu = 0; cpu < ARCH_MAX_CPUS; cpu++) {
-        if (caches[cpu] == NULL || cpu == arch_cpu_id())
+        if (cache_of_cpu(cpu) == NULL || cpu == arch_cpu_id())
             continue;
-        atomic_store_explicit(&caches[cpu]->flush, true, memory_order_relaxed);
+        atomic_store_explicit(&cache_of_cpu(cpu)->flush, true,
+                              memory_order_relaxed);
         some = true;
     }
     preempt_enable();
@@ -549,8 +554,9 @@ bool cache_others_flushed(void)
     bool all = true;
 
     for (unsigned cpu = 0; cpu < ARCH_MAX_CPUS; cpu++)
-        all &= caches[cpu] == NULL || cpu == arch_cpu_id() ||
-               !atomic_load_explicit(&caches[cpu]->flush, memory_order_acquire);
+        all &= cache_of_cpu(cpu) == NULL || cpu == arch_cpu_id() ||
+               !atomic_load_explicit(&cache_of_cpu(cpu)->flush,
+                                     memory_order_acquire);
     return all;
 }
 
@@ -560,9 +566,9 @@ uint64_t cache_count(unsigned class, enum heap_kind kind)
 
     for (unsigned cpu = 0; cpu < ARCH_MAX_CPUS && class < CACHE_CLASSES;
          cpu++) {
-        if (caches[cpu] == NULL)
+        if (cache_of_cpu(cpu) == NULL)
             continue;
-        void **top = *(void **volatile *)&caches[cpu]
+        void **top = *(void **volatile *)&cache_of_cpu(cpu)
                           ->stack[cache_index(class, kind)]
                           .top;
 
@@ -577,7 +583,7 @@ uint64_t cache_mallocs(unsigned class)
     uint64_t n = 0;
 
     for (unsigned cpu = 0; cpu < ARCH_MAX_CPUS; cpu++) {
-        const struct cache *c = caches[cpu];
+        const struct cache *c = cache_of_cpu(cpu);
 
         if (c == NULL)
             continue;

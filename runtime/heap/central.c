@@ -30,6 +30,19 @@ bool central_init(void)
     return lists != NULL;
 }
 
+// Stored in one piece: whether there is one is looked at without the lock.
+static void set_first(struct list *l, struct span *s)
+{
+    atomic_store_explicit((struct span * _Atomic *)&l->first, s,
+                          memory_order_relaxed);
+}
+
+static bool seems_empty(struct list *l)
+{
+    return atomic_load_explicit((struct span * _Atomic *)&l->first,
+                                memory_order_relaxed) == NULL;
+}
+
 static void link(struct list *l, struct span *s)
 {
     s->listed = true;
@@ -37,7 +50,7 @@ static void link(struct list *l, struct span *s)
     s->next = l->first;
     if (l->first != NULL)
         l->first->prev = s;
-    l->first = s;
+    set_first(l, s);
 }
 
 static void unlink(struct list *l, struct span *s)
@@ -45,7 +58,7 @@ static void unlink(struct list *l, struct span *s)
     if (s->prev != NULL)
         s->prev->next = s->next;
     else
-        l->first = s->next;
+        set_first(l, s->next);
     if (s->next != NULL)
         s->next->prev = s->prev;
     s->next = s->prev = NULL;
@@ -57,7 +70,7 @@ struct span *central_take(unsigned class, enum heap_kind kind)
     struct list *l = list_of(class, kind);
 
     // Most of the time there is nothing, and a new span will be made.
-    if (*(struct span *volatile *)&l->first == NULL)
+    if (seems_empty(l))
         return NULL;
     spin_lock(&l->lock);
     struct span *s = l->first;
@@ -144,7 +157,7 @@ static void trim(struct span_source *from, struct list *l)
 void central_trim(struct span_source *from)
 {
     for (unsigned i = 0; i < HEAP_KINDS * HEAP_CLASSES; i++)
-        if (*(struct span *volatile *)&lists[i].first != NULL)
+        if (!seems_empty(&lists[i]))
             trim(from, &lists[i]);
 }
 

@@ -19,7 +19,6 @@
 #include "arch/option.h"
 #include "mm/mm.h"
 #include "runtime/heap/memory.h"
-#include "runtime/heap/report.h"
 
 enum {
     FILL_NEW = 0xa5,
@@ -191,6 +190,14 @@ static void look_call(void *arg)
     spin_unlock(&mm_lock);
 }
 
+NORETURN static void report(const struct guarded *g, const char *call,
+                            const char *wrong)
+{
+    panic("%s of 0x%lx: %s (%s lies in 0x%lx..0x%lx)", call,
+          (unsigned long)g->va, wrong, g->look.name,
+          (unsigned long)g->look.start, (unsigned long)g->look.end);
+}
+
 bool heap_debug_is_guarded(const void *p, size_t *n, const char *call)
 {
     struct guarded g = {.va = (uintptr_t)p};
@@ -201,14 +208,14 @@ bool heap_debug_is_guarded(const void *p, size_t *n, const char *call)
     if (!g.look.in_region)
         return false;
     if (g.look.name == freed_name)
-        heap_report_bad(p, call, "freed already");
+        report(&g, call, "freed already");
     if (g.look.name != live_name)
         return false;
     *n = *(size_t *)g.look.start;
     // Its alignment is not known: as much as the address has is believed.
     if ((uintptr_t)p % 16 != 0 || (uintptr_t)p + *n > g.look.end ||
         g.look.end - (uintptr_t)p >= *n + PAGE_SIZE)
-        heap_report_bad(p, call, "not the beginning of an object");
+        report(&g, call, "not the beginning of an object");
     return true;
 }
 

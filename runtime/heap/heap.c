@@ -61,7 +61,6 @@ void *heap_alloc(size_t n, enum heap_kind kind, size_t align, bool zero)
 static bool flush_others(void)
 {
     enum { WAIT_NS = 5000000 };
-
     uint64_t end = arch_mono_ns() + WAIT_NS;
 
     if (!cache_flush_others())
@@ -99,12 +98,14 @@ static struct span *object_span(const void *p, const char *call)
     if (!heap_place_of((uintptr_t)p, &at) || at.span == NULL ||
         (at.object != (uintptr_t)p && at.span->class != HEAP_CLASS_TINY))
         heap_report_bad(p, call, "not the beginning of an object");
+    struct span *s = at.span;
+
     if (!at.allocated)
         heap_report_bad(p, call, "freed already, or never allocated");
-    if (at.span->class == HEAP_CLASS_TINY &&
-        tiny_usable(at.span, (uintptr_t)p) == 0)
-        heap_report_bad(p, call, "no object of this block, or freed already");
-    return at.span;
+    if (s->class == HEAP_CLASS_TINY && tiny_usable(s, (uintptr_t)p) == 0)
+        heap_report_bad(p, call,
+                        "not the beginning of an object, or freed already");
+    return s;
 }
 
 static size_t usable(struct span *s, const void *p)
@@ -191,7 +192,7 @@ static bool resize_in_place(struct span *s, size_t n)
 static void *copy_to_new(void *p, size_t had, size_t n, struct span *s)
 {
     enum heap_kind kind = s != NULL ? (enum heap_kind)s->kind : HEAP_MANUAL;
-    void *q = heap_alloc(n, kind, 16, false);
+    void *q = heap_alloc(n, kind, 1, false);
     size_t keep = n < had ? n : had;
 
     if (q == NULL)
@@ -295,22 +296,28 @@ uint64_t heap_tick(uint64_t now)
     return now;
 }
 
+static void count_call(void *arg)
+{
+    spin_lock(&heap_lock);
+    *(uint64_t *)arg = pages_stats.promised;
+    spin_unlock(&heap_lock);
+}
+
 static void scavenge_call(void *arg)
 {
-    (void)arg;
     spin_lock(&heap_lock);
     pages_scavenge(UINT64_MAX);
+    *(uint64_t *)arg = pages_stats.promised;
     spin_unlock(&heap_lock);
 }
 
 uint64_t heap_trim(void)
 {
-    uint64_t before = pages_stats.promised;
+    uint64_t before, after; // others may take meanwhile
 
+    arch_on_system_stack(count_call, &before);
     cache_flush();
-    arch_on_system_stack(scavenge_call, NULL);
-    uint64_t after = pages_stats.promised; // others may have taken meanwhile
-
+    arch_on_system_stack(scavenge_call, &after);
     return after < before ? (before - after) * HEAP_PAGE_FRAMES : 0;
 }
 

@@ -292,12 +292,19 @@ static void count_unpromised(struct chunk *c, unsigned word, uint64_t mask,
         (unsigned)__builtin_popcountll(mask & ~c->promised[word]);
 }
 
+// Stored in one piece: pages_promised() reads it without heap_lock.
+static void put_promised(struct chunk *c, unsigned word, uint64_t value)
+{
+    atomic_store_explicit((_Atomic uint64_t *)&c->promised[word], value,
+                          memory_order_relaxed);
+}
+
 static void use(struct chunk *c, unsigned word, uint64_t mask, void *arg)
 {
     (void)arg;
     ASSERT((c->free[word] & mask) == mask);
     c->free[word] &= ~mask;
-    c->promised[word] |= mask;
+    put_promised(c, word, c->promised[word] | mask);
 }
 
 static void unuse(struct chunk *c, unsigned word, uint64_t mask, void *arg)
@@ -310,9 +317,11 @@ static void unuse(struct chunk *c, unsigned word, uint64_t mask, void *arg)
 unsigned pages_promised(uintptr_t va, unsigned n)
 {
     uint64_t page = heap_page_of(va);
-    const volatile uint64_t *word =
+    uint64_t *word =
         &chunk_at(page >> CHUNK_SHIFT)->promised[page % CHUNK / 64];
-    uint64_t not = ~(*word >> page % 64);
+    uint64_t bits =
+        atomic_load_explicit((_Atomic uint64_t *)word, memory_order_relaxed);
+    uint64_t not = ~(bits >> page % 64);
     unsigned run = not != 0 ? (unsigned)__builtin_ctzll(not ) : 64;
     unsigned frames =
         run * HEAP_PAGE_FRAMES - (unsigned)(va / PAGE_SIZE % HEAP_PAGE_FRAMES);
@@ -430,13 +439,19 @@ static void count_used(struct chunk *c, unsigned word, uint64_t mask, void *arg)
 
 bool pages_take(uint64_t page, uint64_t n, bool *zero)
 {
-    uint64_t end = page + n;
+    uint64_t end = page + n, there = min_u64(end, pages_stats.total);
     bool used = false;
 
-    if (end > pages_stats.total && !grow(end - pages_stats.total))
+    if (page < there)
+        each_word(page, there - page, count_used, &used);
+    if (used)
         return false;
-    each_word(page, n, count_used, &used);
-    if (used || !promise(page, n, zero))
+    // What is free and promised elsewhere is given up before the call fails.
+    while (end > pages_stats.total && !grow(end - pages_stats.total)) {
+        if (pages_scavenge(n) == 0)
+            return false;
+    }
+    if (!promise(page, n, zero))
         return false;
     take_found(page, n);
     return true;
@@ -582,7 +597,8 @@ uint64_t pages_scavenge(uint64_t n)
             k = k < 64 - at ? k : 64 - at;
             // In this order: fault-around maps nothing here any more, what it
             // mapped goes, and only then may others have it.
-            c->promised[w % WORDS] &= ~mask_of(at, k);
+            put_promised(c, w % WORDS,
+                         c->promised[w % WORDS] & ~mask_of(at, k));
             heap_memory_drop(heap_page_address(w * 64 + at),
                              (size_t)k << HEAP_PAGE_SHIFT);
             heap_memory_uncharge((uint64_t)k * HEAP_PAGE_FRAMES);

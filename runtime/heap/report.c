@@ -17,9 +17,13 @@ bool heap_place_of(uintptr_t va, struct heap_place *place)
         return true; // behind the last object
     place->object = s->class != 0 ? span_object(s, slot) : span_base(s);
     place->size = s->class != 0 ? heap_classes[s->class].size : span_bytes(s);
-    place->allocated =
-        (PAGES_ALLOC_BITS[place->object / 1024] >> place->object / 16 % 64 &
-         1) != 0;
+    // Its owner may change other bits of the word just now.
+    _Atomic uint64_t *bits =
+        (_Atomic uint64_t *)&PAGES_ALLOC_BITS[place->object / 1024];
+
+    place->allocated = (atomic_load_explicit(bits, memory_order_relaxed) >>
+                            place->object / 16 % 64 &
+                        1) != 0;
     return true;
 }
 

@@ -220,11 +220,11 @@ static bool is_sound(uint64_t page, const struct span *s)
 
 void span_check(void)
 {
-    struct span *volatile *all = pages_spans();
+    struct span *_Atomic *all = (struct span * _Atomic *)pages_spans();
     uint64_t end = heap_page_of(pages_end());
 
     for (uint64_t i = 0; i < end; i++) {
-        struct span *s = all[i];
+        struct span *s = atomic_load_explicit(&all[i], memory_order_acquire);
 
         // Spans of small objects come and go meanwhile; not at this rate.
         for (int looks = 0; s != NULL && !is_sound(i, s); looks++) {
@@ -232,7 +232,7 @@ void span_check(void)
                 panic("heap: page %lu belongs to a damaged span",
                       (unsigned long)i);
             arch_pause();
-            s = all[i];
+            s = atomic_load_explicit(&all[i], memory_order_acquire);
         }
     }
 }

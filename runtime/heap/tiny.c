@@ -53,6 +53,19 @@ static void set_begin(struct span *s, unsigned slot, unsigned off, uint8_t more)
                           memory_order_relaxed);
 }
 
+// filled() on another CPU reads them, the block before and after the end.
+static void set_block(struct cache *c, uintptr_t block)
+{
+    atomic_store_explicit((_Atomic uintptr_t *)&c->tiny, block,
+                          memory_order_release);
+}
+
+static void set_end(struct cache *c, size_t end)
+{
+    atomic_store_explicit((_Atomic unsigned *)&c->tiny_end, (unsigned)end,
+                          memory_order_release);
+}
+
 // The block gets no more tenants.
 static void retire(struct cache *c)
 {
@@ -64,7 +77,7 @@ static void retire(struct cache *c)
     unsigned slot = span_slot(s, c->tiny);
     _Atomic uint8_t *begins = begins_of(s, slot);
 
-    c->tiny = 0;
+    set_block(c, 0);
     atomic_store_explicit(
         begins,
         (uint8_t)(atomic_load_explicit(begins, memory_order_relaxed) &
@@ -97,8 +110,8 @@ static void *new_block(struct cache *c, size_t n)
     atomic_store_explicit(ended_of(s, slot), 0, memory_order_relaxed);
     set_begin(s, slot, 0, fill ? CURRENT : 0);
     if (fill) {
-        c->tiny_end = (unsigned)n;
-        c->tiny = (uintptr_t)p;
+        set_end(c, n);
+        set_block(c, (uintptr_t)p);
     }
     arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)p / 16);
     return p;
@@ -114,7 +127,7 @@ void *tiny_alloc(struct cache *c, size_t n)
     struct span *s = span_of(c->tiny);
 
     set_begin(s, span_slot(s, c->tiny), off, 0);
-    c->tiny_end = off + (unsigned)n;
+    set_end(c, off + n);
     return (void *)(c->tiny + off);
 }
 
@@ -137,18 +150,25 @@ const char *tiny_free(struct span *s, uintptr_t va, bool *dead)
     return NULL;
 }
 
+static uintptr_t block_of(struct cache *c)
+{
+    return atomic_load_explicit((_Atomic uintptr_t *)&c->tiny,
+                                memory_order_acquire);
+}
+
 // How far a block is filled.
 static unsigned filled(uintptr_t block)
 {
     for (unsigned cpu = 0; cpu < ARCH_MAX_CPUS; cpu++) {
-        const struct cache *c = cache_of_cpu(cpu);
+        struct cache *c = cache_of_cpu(cpu);
 
-        if (c == NULL || *(const volatile uintptr_t *)&c->tiny != block)
+        if (c == NULL || block_of(c) != block)
             continue;
         // A tenant keeps the block from being filled a second time.
-        unsigned end = *(const volatile unsigned *)&c->tiny_end;
+        unsigned end = atomic_load_explicit((_Atomic unsigned *)&c->tiny_end,
+                                            memory_order_acquire);
 
-        if (*(const volatile uintptr_t *)&c->tiny == block)
+        if (block_of(c) == block)
             return end;
     }
     return 16;

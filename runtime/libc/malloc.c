@@ -78,6 +78,8 @@ void *valloc(size_t n)
 
 void *pvalloc(size_t n)
 {
+    if (n > SIZE_MAX - PAGE_SIZE)
+        return checked(NULL);
     return memalign(PAGE_SIZE, align_up(n, PAGE_SIZE));
 }
 

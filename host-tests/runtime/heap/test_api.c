@@ -1,0 +1,338 @@
+// sources: $(heap)
+// <gneiss/heap.h>: arguments, figures against what the test has allocated, walks,
+// the limit, the last resort; and when idle memory goes back.
+
+#include "host-tests/support.h"
+
+#include <errno.h>
+
+#include <gneiss/heap.h>
+
+#include "host-tests/runtime/heap/heap_fixture.h"
+
+enum { OBJECTS = 700, CLASSES = HEAP_CLASSES };
+
+// What the compiler would warn of if it knew.
+static volatile size_t huge = SIZE_MAX, one = 1, sixteen = 16;
+
+// ---- arguments ----
+
+static void bad_arguments(void)
+{
+    static const struct {
+        size_t n, align;
+        int kind, flags, err;
+    } bad[] = {
+        {1, 0, GN_MANUAL, 0, EINVAL},
+        {1, 24, GN_SCAN, 0, EINVAL},
+        {1, SIZE_MAX / 2 + 1, GN_SCAN, 0, EINVAL},
+        {1, 1, 3, 0, EINVAL},
+        {1, 1, GN_NOSCAN, 4, EINVAL},
+        {SIZE_MAX, 1, GN_NOSCAN, GN_PAST_END, ENOMEM},
+        {SIZE_MAX, 1, GN_NOSCAN, 0, ENOMEM},
+    };
+
+    heap_machine(32 * MIB);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        errno = 0;
+        MUST(gn_alloc_aligned(bad[i].n, bad[i].align, (enum gn_kind)bad[i].kind,
+                              bad[i].flags) == NULL);
+        MUST(errno == bad[i].err);
+    }
+    gn_free(NULL);
+    gn_free_sized(NULL, 10);
+    MUST(gn_usable_size(NULL) == 0);
+    char *p = gn_alloc(100, GN_SCAN, GN_UNCLEARED); // cleared in spite of it
+
+    for (size_t i = 0; i < 100; i++)
+        MUST(p[i] == 0);
+    MUST_PANIC("smaller than the size given", gn_free_sized(p, 5000));
+    gn_free_sized(p, 100);
+    MUST_PANIC("not the beginning", gn_free_sized(p + sixteen, 100));
+    p = gn_alloc(64, GN_NOSCAN, GN_PAST_END);
+    MUST(gn_usable_size(p) > 64);
+    p = gn_realloc(p, 0);
+    MUST(gn_usable_size(p) >= 1);
+    errno = 0;
+    MUST(gn_realloc(p, huge) == NULL && errno == ENOMEM);
+    gn_free(p);
+    gn_heap_check();
+}
+
+static void arguments_are_checked(void **s)
+{
+    (void)s;
+    heap_alone(bad_arguments);
+}
+
+// Small objects that share a block, whole, half and twice freed.
+static void shared_blocks(void)
+{
+    char *p[64];
+
+    heap_machine(32 * MIB);
+    for (size_t i = 0; i < ARRAY_LEN(p); i++) {
+        p[i] = gn_alloc(i % 9, GN_NOSCAN, 0);
+        MUST(gn_usable_size(p[i]) >= (i % 9 > 0 ? i % 9 : 1));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(p); i += 2)
+        gn_free(p[i]);
+    for (size_t i = 0; i < ARRAY_LEN(p); i += 2)
+        MUST_PANIC("freed already", gn_free(p[i]));
+    MUST_PANIC("free of", gn_free(p[1] + one));
+    MUST_PANIC("malloc_usable_size of", (void)gn_usable_size(p[1] + 1));
+    MUST_PANIC("malloc_usable_size of", (void)gn_usable_size(p[2]));
+    for (size_t i = 1; i < ARRAY_LEN(p); i += 2)
+        p[i] = gn_realloc(p[i], 40);
+    for (size_t i = 1; i < ARRAY_LEN(p); i += 2)
+        gn_free(p[i]);
+    heap_trim();
+    MUST(pages_stats.free == pages_stats.total);
+    gn_heap_check();
+}
+
+static void small_objects_share_blocks(void **s)
+{
+    (void)s;
+    heap_alone(shared_blocks);
+}
+
+// ---- figures and walks ----
+
+static struct object {
+    char *p;
+    size_t usable;
+    enum gn_kind kind;
+    bool seen;
+} objects[OBJECTS];
+
+static size_t seen, seen_bytes, stop_after;
+
+static bool see_object(void *p, size_t n, enum gn_kind kind, void *arg)
+{
+    MUST(arg == objects);
+    for (size_t i = 0; i < OBJECTS; i++) {
+        struct object *o = &objects[i];
+
+        if (o->p != p)
+            continue;
+        MUST(!o->seen && n >= o->usable && kind == o->kind);
+        o->seen = true;
+        seen_bytes += n;
+        return ++seen != stop_after;
+    }
+    MUST(false); // nobody's
+    return false;
+}
+
+static bool see_span(const struct gn_span *s, void *arg)
+{
+    MUST(s->free <= s->objects && s->allocated <= s->objects);
+    MUST(s->objects * s->object_size <= s->bytes);
+    *(size_t *)arg += s->allocated;
+    return ++seen != stop_after;
+}
+
+static void looked_at(void)
+{
+    static struct gn_class_stats rows[CLASSES + 3];
+    struct gn_heap_stats s;
+    size_t sum = 0, live = 0, in_spans = 0;
+    uint64_t mallocs = 0, frees = 0;
+
+    heap_machine(64 * MIB);
+    for (size_t i = 0; i < OBJECTS; i++) {
+        size_t n = i % 7 == 0 ? support_below(12) : support_below(3000);
+
+        n = i % 50 == 1 ? 40000 + n : n;
+        objects[i].kind = (enum gn_kind)(i % 3);
+        objects[i].p = gn_alloc(n, objects[i].kind, 0);
+        MUST(objects[i].p != NULL);
+        objects[i].usable = gn_usable_size(objects[i].p);
+    }
+    for (size_t i = 0; i < OBJECTS; i += 3) { // other objects take their place
+        gn_free(objects[i].p);
+        objects[i].p = gn_alloc(100, objects[i].kind, 0);
+        objects[i].usable = gn_usable_size(objects[i].p);
+    }
+    MUST(gn_heap_walk(see_object, objects) && seen == OBJECTS);
+    gn_heap_stats(&s);
+    MUST(s.heap_objects <= OBJECTS && s.alloc >= seen_bytes);
+    MUST(s.mallocs - s.frees == s.heap_objects);
+    MUST(s.limit == UINT64_MAX && s.large_objects > 0);
+    MUST(gn_heap_classes(rows, 0) == gn_heap_classes(rows, ARRAY_LEN(rows)));
+    for (size_t i = 0; i < gn_heap_classes(rows, ARRAY_LEN(rows)); i++) {
+        MUST(i == 0 || rows[i].size >= rows[i - 1].size);
+        MUST(rows[i].mallocs - rows[i].frees == rows[i].objects);
+        sum += rows[i].objects;
+        mallocs += rows[i].mallocs;
+        frees += rows[i].frees;
+    }
+    MUST(sum + s.large_objects == OBJECTS);
+    MUST(mallocs - frees == sum);
+    seen = 0;
+    MUST(gn_heap_spans(see_span, &in_spans));
+    MUST(in_spans >= s.large_objects && in_spans <= OBJECTS);
+    seen = 0;
+    stop_after = 1;
+    MUST(!gn_heap_spans(see_span, &live) && seen == 1);
+    for (size_t i = 0; i < OBJECTS; i++)
+        objects[i].seen = false;
+    for (stop_after = 1, seen = 0; stop_after < 30; stop_after += 7) {
+        for (size_t i = 0; i < OBJECTS; i++)
+            objects[i].seen = false;
+        seen = 0;
+        MUST(!gn_heap_walk(see_object, objects) && seen == stop_after);
+    }
+    for (size_t i = 0; i < OBJECTS; i++)
+        gn_free(objects[i].p);
+    gn_heap_trim();
+    gn_heap_stats(&s);
+    MUST(s.alloc == 0 && s.heap_objects == 0 && s.heap_inuse == 0);
+    MUST(s.promised == 0 && s.heap_released == s.heap_sys);
+    MUST(s.mallocs == s.frees && s.large_bytes == 0 && s.cached == 0);
+}
+
+static void figures_and_walks_agree_with_what_there_is(void **s)
+{
+    (void)s;
+    heap_alone(looked_at);
+}
+
+// ---- the limit, the last resort ----
+
+static unsigned asked;
+static void *ballast;
+
+static bool give_ballast(size_t n, void *arg)
+{
+    MUST(n == 3 * MIB && arg == &asked);
+    asked++;
+    if (ballast == NULL)
+        return false;
+    gn_free(ballast);
+    ballast = NULL;
+    return true;
+}
+
+static void limited(void)
+{
+    struct gn_heap_stats s;
+
+    heap_machine(64 * MIB);
+    MUST(gn_heap_limit(4 * MIB) == UINT64_MAX);
+    gn_heap_stats(&s);
+    MUST(s.limit == 4 * MIB);
+    ballast = gn_alloc(2 * MIB, GN_MANUAL, 0);
+    MUST(ballast != NULL);
+    errno = 0;
+    MUST(gn_alloc(3 * MIB, GN_MANUAL, 0) == NULL && errno == ENOMEM);
+    gn_on_oom(give_ballast, &asked);
+    void *p = gn_alloc(3 * MIB, GN_MANUAL, 0);
+
+    MUST(p != NULL && asked == 1 && ballast == NULL);
+    MUST(gn_alloc(3 * MIB, GN_MANUAL, 0) == NULL && asked == 2);
+    // Small ones meet it too, and nothing is lost.
+    size_t n = 0;
+
+    gn_on_oom(NULL, NULL);
+    while (gn_alloc(500, GN_SCAN, 0) != NULL)
+        n++;
+    MUST(n > MIB / 2 / 512 && n <= MIB / 512);
+    MUST(gn_heap_limit(UINT64_MAX) == 4 * MIB);
+    MUST(gn_alloc(3 * MIB, GN_MANUAL, 0) != NULL);
+    gn_heap_check();
+}
+
+static void the_limit_is_kept_and_the_program_asked(void **s)
+{
+    (void)s;
+    heap_alone(limited);
+}
+
+static void limited_by_option(void)
+{
+    MUST(heap_options("heap.limit=1M") == NULL);
+    heap_machine(64 * MIB);
+    MUST(gn_alloc(2 * MIB, GN_MANUAL, 0) == NULL);
+    MUST(gn_alloc(MIB / 2, GN_MANUAL, 0) != NULL);
+}
+
+static void the_limit_is_a_boot_option_too(void **s)
+{
+    (void)s;
+    heap_alone(limited_by_option);
+}
+
+// ---- idle memory goes back after a while ----
+
+static uint64_t armed_for;
+
+static void arm(uint64_t at)
+{
+    armed_for = at;
+}
+
+enum { HOUR_MS = 3600000 };
+
+static void delayed(void)
+{
+    heap_machine(64 * MIB);
+    pages_arm = arm;
+    gn_heap_keep(MIB, HOUR_MS);
+    void *p = gn_alloc(8 * MIB, GN_MANUAL, 0), *q;
+
+    MUST(heap_tick(0) == UINT64_MAX); // nothing is due
+    gn_free(p);
+    MUST(armed_for > 0 && pages_stats.promised >= 8 * MIB / HEAP_PAGE);
+    MUST(heap_tick(armed_for - 1) == armed_for);
+    MUST(pages_stats.promised >= 8 * MIB / HEAP_PAGE);
+    // Needed meanwhile: 5 MiB of it stay for another period.
+    q = gn_alloc(5 * MIB, GN_MANUAL, 0);
+    gn_free(q);
+    uint64_t now = armed_for, next;
+
+    while ((next = heap_tick(now)) == now)
+        ;
+    MUST(next > now && pages_stats.promised < 6 * MIB / HEAP_PAGE);
+    MUST(pages_stats.promised >= 5 * MIB / HEAP_PAGE);
+    now = next;
+    while ((next = heap_tick(now)) == now)
+        ;
+    MUST(pages_stats.promised <= MIB / HEAP_PAGE + 64);
+    while (next != UINT64_MAX)
+        next = heap_tick(next);
+    // At once, if so wished; nobody is told.
+    gn_heap_keep(0, 0);
+    MUST(pages_stats.promised == 0);
+    gn_free(gn_alloc(8 * MIB, GN_MANUAL, 0));
+    MUST(pages_stats.promised == 0);
+    // Without a clock that calls, frees look at it.
+    pages_arm = NULL;
+    gn_heap_keep(0, HOUR_MS);
+    p = gn_alloc(MIB, GN_MANUAL, 0);
+    gn_free(gn_alloc(MIB, GN_MANUAL, 0));
+    gn_free(p);
+    MUST(pages_stats.promised > 0);
+    gn_heap_check();
+}
+
+static void idle_memory_goes_back_when_it_was_not_needed(void **s)
+{
+    (void)s;
+    heap_alone(delayed);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(arguments_are_checked),
+        cmocka_unit_test(small_objects_share_blocks),
+        cmocka_unit_test(figures_and_walks_agree_with_what_there_is),
+        cmocka_unit_test(the_limit_is_kept_and_the_program_asked),
+        cmocka_unit_test(the_limit_is_a_boot_option_too),
+        cmocka_unit_test(idle_memory_goes_back_when_it_was_not_needed),
+    };
+
+    return cmocka_run_group_tests_name("heap api", tests, NULL, NULL);
+}

@@ -1,0 +1,448 @@
+// sources: $(heap) host-tests/runtime/heap/blocks.c
+// Wrong pointers are found at once and said so, damaged structures by heap_check;
+// and the heap's boot options, each with the same random calls as without.
+
+#include "host-tests/support.h"
+
+#include "host-tests/runtime/heap/blocks.h"
+#include "host-tests/runtime/heap/heap_fixture.h"
+#include "runtime/heap/debug.h"
+#include "runtime/heap/report.h"
+
+enum { RAM = 64 * MIB, SLOTS = 200 };
+
+static const char *line; // boot options of the next machine
+
+static void machine(void)
+{
+    const char *wrong = heap_options(line);
+
+    if (wrong != NULL)
+        fprintf(stderr, "%s\n", wrong);
+    MUST(wrong == NULL);
+    heap_machine(RAM);
+}
+
+static void with(const char *options, void (*fn)(void))
+{
+    line = options;
+    heap_alone(fn);
+}
+
+// ---- wrong pointers ----
+
+static void *new_object(size_t n)
+{
+    void *p = heap_malloc(n);
+
+    MUST(p != NULL);
+    return p;
+}
+
+static void free_wrong(void)
+{
+    static char mine[64] __attribute__((aligned(16)));
+
+    machine();
+    char *small = new_object(100), *cached = new_object(3000),
+         *slow = new_object(30000);
+    char *large = new_object(100000);
+
+    MUST_PANIC("not an address of the heap", heap_free(mine));
+    MUST_PANIC("not an address of the heap", heap_free((void *)16));
+    MUST_PANIC("not an address of the heap", heap_free((void *)SIZE_MAX));
+    MUST_PANIC("no object is there: freed pages",
+               heap_free((void *)(pages_end() - HEAP_PAGE)));
+    MUST_PANIC("16 bytes into the allocated object", heap_free(small + 16));
+    MUST_PANIC("1 bytes into the allocated object", heap_free(small + 1));
+    MUST_PANIC("not the beginning", heap_free(cached + 16));
+    MUST_PANIC("not the beginning", heap_free(slow + 128));
+    MUST_PANIC("4096 bytes into the allocated object", heap_free(large + 4096));
+    MUST_PANIC("realloc of", (void)heap_realloc(small + 16, 10));
+    MUST_PANIC("malloc_usable_size of", (void)heap_usable(large + 16));
+    heap_free(small);
+    heap_free(cached);
+    heap_free(slow);
+    heap_free(large);
+    MUST_PANIC("freed already", heap_free(small));
+    MUST_PANIC("freed already", heap_free(cached));
+    MUST_PANIC("freed already", heap_free(slow));
+    MUST_PANIC("freed already", heap_free(large));
+    MUST_PANIC("realloc of", (void)heap_realloc(small, 10));
+    MUST_PANIC("freed already", (void)heap_usable(cached));
+    heap_check();
+    if (line[0] == '\0') { // all is as it was; options change the order
+        MUST(new_object(100) == small && new_object(3000) == cached &&
+             new_object(30000) == slow);
+    }
+}
+
+static void wrong_pointers_are_reported(void **s)
+{
+    (void)s;
+    with("", free_wrong);
+    with("heap.guard=1000000", free_wrong);
+    with("heap.check=1000000", free_wrong);
+}
+
+// A span of 113 objects of 144 bytes ends 16 bytes after the last.
+static void free_tail(void)
+{
+    machine();
+    for (unsigned c = 1; c < HEAP_CLASSES; c++) {
+        void *p = heap_alloc(heap_classes[c].size, HEAP_NOSCAN, 8, false);
+
+        MUST(p != NULL);
+        struct span *s = span_of((uintptr_t)p);
+        size_t used =
+            (size_t)heap_classes[s->class].slots * heap_classes[s->class].size;
+        struct heap_place at;
+
+        MUST(heap_place_of(span_base(s) + span_bytes(s) - 1, &at));
+        MUST(at.span == s);
+        if (used == span_bytes(s))
+            continue;
+        MUST(at.size == 0 && !at.allocated);
+        MUST_PANIC("free of", heap_free((void *)(span_base(s) + used)));
+        MUST_PANIC(
+            "behind the last object of a span",
+            heap_report_bad((void *)(span_base(s) + used), "free", "wrong"));
+    }
+    struct heap_place at;
+
+    MUST(!heap_place_of(ARCH_HEAP_BASE - 1, &at));
+    MUST(!heap_place_of(pages_end(), &at));
+    MUST(heap_place_of(pages_end() - 1, &at) && at.span == NULL);
+    heap_check();
+}
+
+static void the_end_of_a_span_is_no_object(void **s)
+{
+    (void)s;
+    with("", free_tail);
+}
+
+// ---- damage ----
+
+static void damage_class(void)
+{
+    machine();
+    span_of((uintptr_t)new_object(100))->class = 99;
+    MUST_PANIC("belongs to a damaged span", heap_check());
+}
+
+static void damage_page(void)
+{
+    machine();
+    span_of((uintptr_t)new_object(100))->page += 5;
+    MUST_PANIC("belongs to a damaged span", heap_check());
+}
+
+static void damage_count(void)
+{
+    machine();
+    struct span *s = span_of((uintptr_t)new_object(100));
+
+    heap_trim(); // what nobody owns is counted
+    s->nfree--;
+    MUST_PANIC("free slots, counts", heap_check());
+}
+
+static void damage_is_found(void **s)
+{
+    (void)s;
+    with("", damage_class);
+    with("", damage_page);
+    with("", damage_count);
+}
+
+// ---- options ----
+
+static void churn(unsigned steps)
+{
+    static struct block blocks[SLOTS];
+    uint64_t rnd = support_random() | 1;
+
+    for (unsigned i = 0; i < steps; i++) {
+        struct block *b = &blocks[block_random(&rnd) % SLOTS];
+        struct block_request r = block_some(block_random(&rnd), 100000);
+        uint64_t how = block_random(&rnd) % 16, seed = block_random(&rnd);
+
+        if (b->p == NULL)
+            MUST(block_new(b, r, seed));
+        else if (how < 3)
+            MUST(block_resize(b, r.n, seed));
+        else
+            block_free(b);
+        if (i % 1000 == 999)
+            heap_trim();
+    }
+    for (size_t i = 0; i < SLOTS; i++)
+        block_free(&blocks[i]);
+    heap_check();
+    heap_trim();
+    heap_check();
+    MUST(pages_stats.promised == 0);
+    MUST(host_tlb_stale() == 0);
+}
+
+static void churn_some(void)
+{
+    machine();
+    churn(4000);
+}
+
+static void churn_little(void)
+{
+    machine();
+    churn(1500);
+}
+
+static void every_option_does_what_it_did_without(void **s)
+{
+    (void)s;
+    with("heap.fill=1", churn_some);
+    with("heap.random=1", churn_some);
+    with("heap.guard=20", churn_some);
+    with("heap.check=50", churn_little);
+    with("heap.efence=1", churn_little);
+    with("heap.fill=1 heap.random=1 heap.check=100 heap.guard=30",
+         churn_little);
+    with("heap.keep=0", churn_little);
+    with("heap.keep=64M", churn_some);
+}
+
+static void filled(void)
+{
+    machine();
+    uint8_t *p = new_object(100), *large = new_object(100000),
+            *near = new_object(100);
+
+    for (unsigned i = 0; i < 100; i++)
+        MUST(p[i] == 0xa5);
+    MUST(large[0] == 0xa5 && large[99999] == 0xa5);
+    heap_free(near);
+    MUST(near[0] == 0x5a && near[99] == 0x5a);
+    memset(p, 7, 100);
+    heap_free(p);
+    p[50] = 8;
+    MUST_PANIC("byte 50 of 112 is 0x08", for (;;) new_object(100));
+    heap_free(large);
+}
+
+static void stores_to_what_was_freed_are_found(void **s)
+{
+    (void)s;
+    with("heap.fill=1", filled);
+}
+
+static void in_random_order(void)
+{
+    unsigned up = 0, n = 0;
+
+    machine();
+    for (char *last = new_object(64), *p; n < 100; n++, last = p) {
+        p = new_object(64);
+        up += p > last;
+    }
+    MUST(up > 20 && up < 80); // of 64 or so slots at a time
+}
+
+static void addresses_are_in_random_order(void **s)
+{
+    (void)s;
+    with("heap.random=1", in_random_order);
+}
+
+static void refuse_third(void)
+{
+    machine();
+    MUST(heap_malloc(10) != NULL && heap_malloc(50000) != NULL);
+    MUST(heap_malloc(10) == NULL && heap_malloc(10) != NULL);
+}
+
+static void refuse_from_third(void)
+{
+    machine();
+    void *p = heap_malloc(10);
+
+    MUST(p != NULL && heap_malloc(50000) != NULL);
+    MUST(heap_malloc(10) == NULL && heap_malloc(50000) == NULL);
+    MUST(heap_alloc(10, HEAP_SCAN, 4096, true) == NULL);
+    MUST(heap_alloc(10, HEAP_SCAN, 65536, true) == NULL);
+    MUST(heap_realloc(p, 100000) == NULL);
+    heap_free(p);
+}
+
+static void refuse_none(void)
+{
+    machine();
+    MUST(heap_malloc(10) != NULL);
+    MUST(heap_options("heap.fail=x") != NULL);
+    MUST(heap_options("heap.fail=3++") != NULL);
+}
+
+static void refuse_guarded(void)
+{
+    machine();
+    MUST(heap_alloc(100, HEAP_MANUAL, 64, false) == NULL);
+    MUST(heap_alloc(100, HEAP_MANUAL, 64, false) != NULL);
+}
+
+static void the_allocation_asked_for_fails(void **s)
+{
+    (void)s;
+    with("heap.fail=3", refuse_third);
+    with("heap.fail=3+", refuse_from_third);
+    with("heap.fail=0", refuse_none);
+    with("heap.fail=1 heap.efence=1", refuse_guarded);
+}
+
+// ---- guarded objects ----
+
+static bool is_guarded(const void *p)
+{
+    return span_of((uintptr_t)p) == NULL;
+}
+
+static void fenced(void)
+{
+    machine();
+    for (size_t n = 0; n < 10000; n = n * 2 + 5) {
+        char *p = heap_alloc(n, HEAP_MANUAL, 16, true);
+        size_t room = align_up(n > 0 ? n : 1, 16);
+        uintptr_t end = (uintptr_t)p + room;
+
+        MUST(p != NULL && is_guarded(p) && heap_usable(p) == room);
+        MUST(end % PAGE_SIZE == 0 && !mm_readable(end, 1));
+        MUST_PANIC("not the beginning", heap_free(p + 8));
+        heap_free(p);
+        MUST(!mm_readable((uintptr_t)p, 1));
+        MUST_PANIC("free of", heap_free(p));
+        MUST_PANIC("freed already", (void)heap_realloc(p, 10));
+    }
+    char *p = heap_alloc(100, HEAP_MANUAL, 1024, false);
+
+    MUST((uintptr_t)p % 1024 == 0 && is_guarded(p));
+    memset(p, 3, 100);
+    p = heap_realloc(p, 5000);
+    MUST(p[0] == 3 && p[99] == 3 && heap_usable(p) == 5008);
+    p = heap_realloc(p, 50);
+    MUST(p[0] == 3 && p[49] == 3);
+    heap_free(p);
+    // Pages are the finest alignment; larger ones come from the heap.
+    for (size_t align = 2 * PAGE_SIZE; align <= 65536; align *= 2) {
+        p = heap_alloc(100, HEAP_MANUAL, align, false);
+        MUST(p != NULL && !is_guarded(p) && (uintptr_t)p % align == 0);
+        heap_free(p);
+    }
+    MUST(heap_malloc(ARCH_HEAP_SIZE / 2 + 1) == NULL);
+    MUST(heap_malloc(64 * MIB) == NULL); // and not from the heap instead
+    // Very large ones are not remembered when they are freed.
+    p = heap_malloc(20 * MIB);
+    MUST(p != NULL && is_guarded(p));
+    heap_free(p);
+}
+
+static void guarded_objects_end_where_their_pages_do(void **s)
+{
+    (void)s;
+    with("heap.efence=1", fenced);
+}
+
+// The addresses of the last 1,024 stay taken; then they are given up.
+static void remembered(void)
+{
+    static void *p[1100];
+
+    machine();
+    for (size_t i = 0; i < ARRAY_LEN(p); i++) {
+        p[i] = new_object(10);
+        heap_free(p[i]);
+    }
+    for (size_t i = ARRAY_LEN(p) - 1000; i < ARRAY_LEN(p); i++)
+        MUST_PANIC("freed already", heap_free(p[i]));
+    MUST_PANIC("free of", heap_free(p[0]));
+    uint64_t frames = mm_free_frames();
+
+    for (size_t i = 0; i < ARRAY_LEN(p); i++)
+        heap_free(new_object(10));
+    MUST(mm_free_frames() + 10 > frames); // they cost addresses only
+}
+
+static void freed_addresses_stay_taken_for_a_while(void **s)
+{
+    (void)s;
+    with("heap.efence=1", remembered);
+}
+
+static void sampled(void)
+{
+    static void *p[20000];
+    unsigned guarded = 0;
+
+    machine();
+    for (size_t i = 0; i < ARRAY_LEN(p); i++) {
+        p[i] = new_object(i % 2000);
+        guarded += is_guarded(p[i]);
+    }
+    MUST(guarded > ARRAY_LEN(p) / 50 / 4 && guarded < ARRAY_LEN(p) / 50 * 4);
+    for (size_t i = 0; i < ARRAY_LEN(p); i++)
+        heap_free(p[i]);
+    heap_check();
+}
+
+static void one_in_so_many_is_guarded(void **s)
+{
+    (void)s;
+    with("heap.guard=50", sampled);
+}
+
+static void checked(void)
+{
+    machine();
+    void *p = new_object(100);
+    struct span *s = span_of((uintptr_t)p);
+
+    heap_trim();
+    s->nfree--;
+    MUST_PANIC("free slots, counts",
+               for (unsigned i = 0; i < 7; i++) new_object(5000));
+}
+
+static void checked_at_a_free(void)
+{
+    machine();
+    void *p = new_object(100), *q = new_object(5000);
+    struct span *s = span_of((uintptr_t)p);
+
+    heap_trim();
+    s->nfree--;
+    MUST_PANIC("free slots, counts", heap_free(q));
+}
+
+static void every_nth_call_checks(void **s)
+{
+    (void)s;
+    with("heap.check=7", checked);
+    with("heap.check=1", checked_at_a_free);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(wrong_pointers_are_reported),
+        cmocka_unit_test(the_end_of_a_span_is_no_object),
+        cmocka_unit_test(damage_is_found),
+        cmocka_unit_test(every_option_does_what_it_did_without),
+        cmocka_unit_test(stores_to_what_was_freed_are_found),
+        cmocka_unit_test(addresses_are_in_random_order),
+        cmocka_unit_test(the_allocation_asked_for_fails),
+        cmocka_unit_test(guarded_objects_end_where_their_pages_do),
+        cmocka_unit_test(freed_addresses_stay_taken_for_a_while),
+        cmocka_unit_test(one_in_so_many_is_guarded),
+        cmocka_unit_test(every_nth_call_checks),
+    };
+
+    return cmocka_run_group_tests_name("heap debug", tests, NULL, NULL);
+}
