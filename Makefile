@@ -315,7 +315,9 @@ bench bench-peers: %: $(newlib_stamp)
 	@O=$(O) tools/bench $(if $(filter bench-peers,$@),-p) $(if $(ROUNDS),-n $(ROUNDS))
 
 # For other flags than the tests' own: make H=dir san_flags=... host-tests-mm
-.PHONY: host-tests host-tests-mm host-tests-threads
+.PHONY: host-tests host-tests-mm host-tests-heap host-tests-threads
+host-tests-heap: $(filter $(H)/runtime/heap/%,$(host_bins))
+	@printf '%s\n' $^
 host-tests-mm: $(filter $(H)/mm/%,$(host_bins))
 	@printf '%s\n' $^
 host-tests-threads: $(filter %/test_threads,$(host_bins))

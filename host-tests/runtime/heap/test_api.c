@@ -53,9 +53,11 @@ static void bad_arguments(void)
     MUST(gn_usable_size(p) > 64);
     p = gn_realloc(p, 0);
     MUST(gn_usable_size(p) >= 1);
+    void *volatile same = p;
+
     errno = 0;
     MUST(gn_realloc(p, huge) == NULL && errno == ENOMEM);
-    gn_free(p);
+    gn_free(same);
     gn_heap_check();
 }
 

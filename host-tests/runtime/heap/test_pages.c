@@ -286,6 +286,12 @@ static void op_take(uint64_t page, uint64_t n)
     add_run(page, n, c.zero);
 }
 
+// How many idle pages may stay.
+static uint64_t most_idle(void)
+{
+    return pages_keep != PAGES_KEEP_TENTH ? pages_keep : count(USED) / 10 + 32;
+}
+
 static void op_free(size_t i)
 {
     struct run r = runs[i];
@@ -298,8 +304,8 @@ static void op_free(size_t i)
     arch_on_system_stack(free_call, &c);
     memset(&state[r.page], IDLE, r.n);
     idle = count(IDLE);
-    MUST(see_scavenged() == 0 || idle > pages_keep);
-    MUST(count(IDLE) <= pages_keep);
+    MUST(see_scavenged() == 0 || idle > most_idle());
+    MUST(count(IDLE) <= most_idle());
 }
 
 // Gives a part of a run back: spans are cut so.
@@ -582,7 +588,7 @@ static void take_at_the_end(void)
 {
     begin(32 * MIB);
     do_sign = true;
-    pages_keep = UINT64_MAX;
+    pages_keep = MOST_PAGES;
     MUST(op_alloc(2 * CHUNK) && op_alloc(2 * CHUNK) && total == 4 * CHUNK);
     op_take(4 * CHUNK - 1, 10); // used: the heap need not grow
     MUST(nruns == 2 && total == 4 * CHUNK);
