@@ -216,6 +216,33 @@ static void test_out_of_memory(void)
     free(p);
 }
 
+// 80 % of memory in one block, from frames wherever they are. Of very much only a
+// part is touched: it would take long.
+static void test_most_of_memory(void)
+{
+    size_t n = (size_t)(frame_stats().total * 8 / 10 * PAGE_SIZE);
+    size_t step = n > 2 * GIB ? 64 * PAGE_SIZE : PAGE_SIZE;
+    char *p;
+
+    if (frame_stats().total < 8 * MIB / PAGE_SIZE)
+        return; // the image and the stacks are more than the rest
+    heap_trim();
+    p = malloc(n);
+    if (!ok(p != NULL, "80 %% of memory at once: %u MiB", (unsigned)(n / MIB)))
+        return;
+    unsigned bad = 0;
+
+    for (size_t i = 0; i < n; i += step) {
+        bad += p[i] != 0;
+        *(uint64_t *)(p + i) = i;
+    }
+    for (size_t i = 0; i < n; i += step)
+        bad += *(uint64_t *)(p + i) != i;
+    IS(bad, 0, "it can be used, all of it");
+    free(p);
+    heap_trim();
+}
+
 // Half of memory is freed: a second later 95 % of its frames are free, whether
 // the CPU is idle or not. How long it really takes is a matter for benchmarks:
 // here it may take a minute.
@@ -254,6 +281,7 @@ int main(int argc, char **argv)
            (unsigned long long)seed, steps, arch_cpu_count());
     test_torture();
     test_it_comes_back();
+    test_most_of_memory();
     test_half_of_memory(true);
     test_half_of_memory(false);
     test_torture();

@@ -4,12 +4,45 @@ for cpus in 1 2 4; do
     add "heap/torture-${cpus}cpu" tap -c "$cpus" @heap
 done
 add heap/torture-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @heap 20000 5
+add heap/torture-4M tap -c 1 -m 4M @heap 5000 11
+add heap/torture-8M tap -M q35 --cpu qemu64 -c 1 -m 8M @heap 10000 12
 add heap/torture-16M tap -c 2 -m 16M @heap 20000 3
+add heap/torture-32M tap -M q35 -c 4 -m 32M @heap 20000 13
+add heap/torture-2G tap -c 2 -m 2G @heap 5000 14
 add heap/torture-8G tap -c 2 -m 8G @heap 20000 4
 add heap/fill tap -c 2 -o heap.fill=1 @heap 10000 6
 add heap/random tap -c 2 -o heap.random=1 @heap 10000 7
 add heap/check tap -c 2 -o heap.check=1000 @heap 2000 8
 add heap/guard tap -c 2 -o heap.guard=100 @heap 10000 9
+
+# Memory runs out in every call that allocates: one after the other, and from each
+# on.
+add heap/oom oom_case @heap_oom
+
+oom_case() # image
+{
+    local i plus most=0 name
+    : >names
+    for plus in "" +; do
+        # The C library has its own 22 or so before main.
+        for i in $(seq 25 ${plus:+1}3 87) $(seq 88 100); do
+            guest -o "heap.fail=$i$plus" "$1"
+            status_is 0
+            sed -n 's/^failed //p' out >>names
+            [ -z "$plus" ] && [ "$(grep -c '^failed ' out)" -gt 1 ] &&
+                fail "heap.fail=$i: more than one call failed"
+            [ -n "$plus" ] && [ "$(grep -c '^failed ' out)" -gt $most ] &&
+                most=$(grep -c '^failed ' out)
+        done
+    done
+    for name in malloc calloc realloc reallocarray memalign aligned_alloc \
+        posix_memalign gn_alloc_manual gn_alloc_scan gn_alloc_noscan \
+        gn_alloc_tiny gn_alloc_aligned gn_realloc valloc pvalloc strdup growth; do
+        grep -qx "$name" names || fail "$name never failed"
+    done
+    [ $most -ge 50 ] || fail "only $most calls failed at once"
+    note "$(wc -l <names) calls failed, $(sort -u names | wc -l) kinds"
+}
 
 heap_die() # which, options of the runner, regex...
 {
