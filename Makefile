@@ -90,7 +90,7 @@ nofpu    := -mgeneral-regs-only
 cold_srcs := $(wildcard boot/*.c arch/*.c runtime/debug/*.c runtime/libc/*.c) \
              $(patsubst %,arch/x86_64/%.c,acpi apic clock console cpu machine) \
              $(patsubst %,mm/%.c,commit describe dirty init look map region vm vm_device vm_huge vm_range) \
-             $(patsubst %,runtime/heap/%.c,api cache central debug heap memory meta owned page_cache pages report span stats tiny) \
+             $(patsubst %,runtime/heap/%.c,api cache central debug heap memory meta page_cache pages report span stats tiny) \
              runtime/mem/mem.c runtime/mem/where.c \
              $(patsubst %,runtime/sched/%.c,input sched) runtime/stack/stack.c
 # These are leaves of two dozen instructions: no frame.

@@ -91,23 +91,10 @@ static unsigned class_of_index(unsigned index)
 
 // ---- filling and emptying a stack ----
 
-// Leaves what is popped first at the top: the lowest address.
-static void reverse(void **a, void **z)
-{
-    for (; a < z; a++) {
-        void *t = *a;
-
-        *a = *--z;
-        *z = t;
-    }
-}
-
-// A batch is half a stack, 64 at most.
+// A batch is half a stack.
 static unsigned batch_of(unsigned class)
 {
-    unsigned n = capacity_of(class) / 2;
-
-    return n > 64 ? 64 : n;
+    return capacity_of(class) / 2;
 }
 
 static bool fill(struct cache *c, unsigned class, enum heap_kind kind)
@@ -132,7 +119,6 @@ static bool fill(struct cache *c, unsigned class, enum heap_kind kind)
 
     c->stack[i].top += n;
     c->clean[i] = fresh ? c->stack[i].mallocs + n : UINT64_MAX;
-    reverse(bottom, c->stack[i].top);
     return true;
 }
 

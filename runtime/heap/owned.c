@@ -84,25 +84,24 @@ static void slots_freed(struct cache *c, struct span *s, unsigned n)
 
 void owned_put_back(struct cache *c, void **p, size_t n)
 {
-    struct span *s = NULL;
-    unsigned came = 0;
+    void **end = p + n;
 
-    for (size_t i = 0; i < n; i++) {
-        uintptr_t va = (uintptr_t)p[i];
+    while (p < end) {
+        struct span *s = pages_spans()[heap_page_of((uintptr_t)*p)];
+        uint64_t *bits = span_free_bits(s);
+        uintptr_t base = span_base(s), off = (uintptr_t)*p - base;
+        size_t bytes = span_bytes(s), divide = s->divide;
+        unsigned had = s->nfree, now = had;
 
-        if (s == NULL || va - span_base(s) >= span_bytes(s)) {
-            if (came > 0)
-                slots_freed(c, s, came);
-            s = pages_spans()[heap_page_of(va)];
-            came = 0;
-        }
-        unsigned slot = span_slot(s, va);
-
-        span_free_bits(s)[slot / 64] |= UINT64_C(1) << slot % 64;
-        came++;
+        do {
+            arch_bit_set(bits, off * divide >> 32);
+            now++;
+        } while (++p < end && (off = (uintptr_t)*p - base) < bytes);
+        if (unlikely(had == 0 || now == s->slots))
+            slots_freed(c, s, now - had);
+        else
+            s->nfree = (uint16_t)now;
     }
-    if (came > 0)
-        slots_freed(c, s, came);
 }
 
 // ---- what others have freed ----
@@ -203,30 +202,45 @@ static void slots_taken(struct cache *c, struct span *s, unsigned taken,
         s->fresh = (uint16_t)(last + 1);
 }
 
+// Takes the lowest n set bits of a word, at most: the objects' addresses go
+// downwards from `to`. Returns where it came to.
+static void **take_bits(uint64_t *word, unsigned n, uintptr_t base, size_t size,
+                        void **to)
+{
+    uint64_t rest = *word;
+
+    // By runs: mostly there are few.
+    while (rest != 0 && n > 0) {
+        unsigned bit = (unsigned)__builtin_ctzll(rest);
+        uint64_t ends = ~(rest >> bit);
+        unsigned run = ends != 0 ? (unsigned)__builtin_ctzll(ends) : 64;
+        uintptr_t at = base + bit * size;
+
+        run = run < n ? run : n;
+        n -= run;
+        rest = bit + run < 64 ? rest >> (bit + run) << (bit + run) : 0;
+        for (; run > 0; run--, at += size)
+            *--to = (void *)at;
+    }
+    *word = rest;
+    return to;
+}
+
 unsigned owned_take(struct cache *c, struct span *s, unsigned n, void **to,
                     bool *fresh)
 {
-    uint64_t *bits = span_free_bits(s);
     size_t size = heap_classes[s->class].size;
-    unsigned want = n, slot = 0;
 
-    *fresh = false;
-    for (unsigned w = 0; w < span_words(s) && want > 0; w++) {
-        uintptr_t base = span_object(s, w * 64);
-        uint64_t rest = bits[w];
+    n = n < s->nfree ? n : s->nfree;
+    void **at = to + n;
 
-        for (; rest != 0 && want > 0; rest &= rest - 1) {
-            unsigned bit = (unsigned)__builtin_ctzll(rest);
-
-            slot = w * 64 + bit;
-            if (want-- == n)
-                *fresh = slot >= s->fresh;
-            *to++ = (void *)(base + bit * size);
-        }
-        bits[w] = rest;
-    }
-    slots_taken(c, s, n - want, slot);
-    return n - want;
+    for (unsigned w = 0; at > to; w++)
+        at = take_bits(&span_free_bits(s)[w], (unsigned)(at - to),
+                       span_object(s, w * 64), size, at);
+    // The lowest object is on top, the highest at the bottom.
+    *fresh = span_slot(s, (uintptr_t)to[n - 1]) >= s->fresh;
+    slots_taken(c, s, n, span_slot(s, (uintptr_t)*to));
+    return n;
 }
 
 void *owned_take_one(struct cache *c, struct span *s, unsigned skip,

@@ -8,9 +8,9 @@
 // stack, no lock of the heap held.
 struct span *owned_find(struct cache *c, unsigned class, enum heap_kind kind);
 
-// Takes the lowest n free slots, or as many as there are, of a span of this CPU:
-// their addresses go to where to[] points, upwards. Returns how many. *fresh: none
-// of them was ever handed out, they read as zero.
+// Takes the lowest n free slots, 1 at least, or as many as there are, of a span of
+// this CPU: their addresses go to `to`, the lowest last. Returns how many. *fresh:
+// none of them was ever handed out, they read as zero.
 unsigned owned_take(struct cache *c, struct span *s, unsigned n, void **to,
                     bool *fresh);
 

@@ -64,20 +64,14 @@ static uint32_t cpus_with_classes[ARCH_MAX_CPUS / 32];
 
 #define MAX_PAGES  (ARCH_HEAP_SIZE >> HEAP_PAGE_SHIFT)
 #define MAX_CHUNKS (MAX_PAGES >> CHUNK_SHIFT)
-#define BITS_BYTES (ARCH_HEAP_SIZE / 16 / 8)
 
 // Windows, each of a power of two: an offset is the sum of those before.
 #define AT_BITS    (ARCH_HEAPMETA_BASE)
-#define AT_SPANS   (AT_BITS + BITS_BYTES)
+#define AT_SPANS   PAGES_AT_SPANS
 #define AT_CHUNKS  (AT_SPANS + MAX_PAGES * sizeof(struct span *))
 #define AT_SUMS    (AT_CHUNKS + MAX_CHUNKS * sizeof(struct chunk))
 #define SUMS_BYTES (MAX_CHUNKS * 2 * sizeof(struct sum))
 #define AT_CLASSES align_up(AT_SUMS + SUMS_BYTES, PAGE_SIZE)
-
-struct span **pages_spans(void)
-{
-    return (struct span **)AT_SPANS;
-}
 
 uint8_t *pages_classes(unsigned cpu)
 {

@@ -108,8 +108,13 @@ static inline uintptr_t pages_end(void)
 #define PAGES_ALLOC_BITS                                                       \
     ((uint64_t *)(ARCH_HEAPMETA_BASE - ARCH_HEAP_BASE / 128))
 
-// Span of each page, or NULL.
-struct span **pages_spans(void);
+// Span of each page, or NULL: behind these bits.
+#define PAGES_AT_SPANS (ARCH_HEAPMETA_BASE + ARCH_HEAP_SIZE / 16 / 8)
+
+static inline struct span **pages_spans(void)
+{
+    return (struct span **)PAGES_AT_SPANS;
+}
 
 // A CPU's byte per page; see cache.h.
 uint8_t *pages_classes(unsigned cpu);
