@@ -183,14 +183,23 @@ uint32_t frame_refs(paddr_t p)
                                 memory_order_relaxed);
 }
 
-void frame_split(paddr_t p, unsigned order)
+void frame_split(paddr_t p, unsigned order, unsigned to)
 {
     uint64_t pfn = p.raw >> PAGE_SHIFT;
 
     spin_lock(&frame_lock);
     ASSERT(frame_of(pfn)->state == FRAME_USED && frame_of(pfn)->order == order);
-    for (uint64_t i = 0; i < UINT64_C(1) << order; i++)
-        *frame_of(pfn + i) = (struct frame){.refs = 1, .state = FRAME_USED};
+    for (uint64_t i = 0; i < UINT64_C(1) << order; i += UINT64_C(1) << to)
+        *frame_of(pfn + i) = (struct frame){
+            .refs = 1, .order = (uint8_t)to, .state = FRAME_USED};
+    spin_unlock(&frame_lock);
+}
+
+// Only the head of a block is read.
+void frame_join(paddr_t p, unsigned order)
+{
+    spin_lock(&frame_lock);
+    frame_of(p.raw >> PAGE_SHIFT)->order = (uint8_t)order;
     spin_unlock(&frame_lock);
 }
 

@@ -45,9 +45,10 @@ uint32_t frame_refs(paddr_t p);
 // frame_put of n frames; p is used as scratch. Context: as frame_put.
 void frame_put_many(paddr_t *p, unsigned n);
 
-// Makes 2^order single frames of an allocated block, each with one user.
-// Context: as frame_alloc.
-void frame_split(paddr_t p, unsigned order);
+// Makes blocks of order `to` of an allocated block; single frames have one user.
+// frame_join undoes it. Context: as frame_alloc.
+void frame_split(paddr_t p, unsigned order, unsigned to);
+void frame_join(paddr_t p, unsigned order);
 
 // Hands RAM to the allocator: pfn range first..end, not in use by anyone. The
 // frame array must be mapped there. Context: boot, one CPU.

@@ -151,5 +151,7 @@ struct mm_events mm_events(void)
                               .zero_fills = events_of(&mm_counters.zero_fills),
                               .cow_faults = events_of(&mm_counters.cow_faults),
                               .moves = events_of(&mm_counters.moves),
-                              .shootdowns = events_of(&mm_counters.shootdowns)};
+                              .shootdowns = events_of(&mm_counters.shootdowns),
+                              .large = {events_of(&mm_counters.large[0]),
+                                        events_of(&mm_counters.large[1])}};
 }

@@ -47,6 +47,7 @@ struct mm_events {
     uint64_t cow_faults; // stores to a shared frame or the zero frame
     uint64_t moves;      // ranges moved
     uint64_t shootdowns; // of translations, on all CPUs
+    uint64_t large[2];   // no events: pages of 2 MiB and 1 GiB that there are
 };
 
 struct mm_events mm_events(void);

@@ -13,6 +13,7 @@ struct mm_counters {
     _Atomic uint64_t zero_fills; // pages mapped by them, fault-around too
     _Atomic uint64_t cow_faults, moves;
     _Atomic uint64_t shootdowns; // [any]
+    _Atomic uint64_t large[2];   // pages of 2 MiB and of 1 GiB that there are
 };
 
 // Changes what is written under one lock only: no locked instruction.
@@ -23,6 +24,13 @@ static inline void mm_count(_Atomic uint64_t *c, uint64_t by)
 }
 
 extern struct mm_counters mm_counters;
+
+// There are n more (or fewer) pages of this level; small ones are not counted.
+static inline void mm_count_large(int level, uint64_t n)
+{
+    if (level > 1)
+        mm_count(&mm_counters.large[level - 2], n);
+}
 
 // arch_tlb_shootdown, counted. mm_lock not held.
 static inline void mm_shootdown(uintptr_t va, size_t npages)

@@ -308,9 +308,9 @@ size_t pt_relink(uintptr_t va, uintptr_t to, size_t n, int level)
     return n;
 }
 
-void pt_promote(uintptr_t va, pte_t leaf, struct pt_garbage *g)
+void pt_promote(uintptr_t va, int level, pte_t leaf, struct pt_garbage *g)
 {
-    pte_t *e = entry_at(va, 2);
+    pte_t *e = entry_at(va, level);
 
     ASSERT(e != NULL && g->n < ARRAY_LEN(g->tables));
     g->tables[g->n++] = pte_paddr(pt_set(e, leaf));

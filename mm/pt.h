@@ -79,9 +79,9 @@ static inline size_t pt_run_entries(const struct pt_run *run)
 // many entries: a walk for up to 512. Context: mm_lock held, or a report.
 struct pt_run pt_run(uintptr_t va, uintptr_t end);
 
-// Puts a large page in place of the table of 4 KiB entries at va, which is
-// added to the garbage. Context: mm_lock held; the caller flushes.
-void pt_promote(uintptr_t va, pte_t leaf, struct pt_garbage *g);
+// Puts a large page of this level in place of the table at va, which is added to
+// the garbage. Context: mm_lock held; the caller flushes.
+void pt_promote(uintptr_t va, int level, pte_t leaf, struct pt_garbage *g);
 
 // The number of entries of e's table that are set changed. Context: mm_lock held.
 void pt_counted(const pte_t *e, int change);

@@ -56,8 +56,8 @@ MUST_USE int vm_alias(uintptr_t va, size_t bytes, unsigned prot,
 // side stores (copy-on-write).
 MUST_USE int vm_clone(uintptr_t va, size_t bytes, uintptr_t *clone);
 
-// Uses 2 MiB pages where the range holds whole aligned ones. Returns how many
-// there are now, or a negative errno.
+// Uses 2 MiB pages where the range holds whole aligned ones, and 1 GiB pages.
+// Returns how many times 2 MiB are in large pages now, or a negative errno.
 MUST_USE long vm_promote(uintptr_t va, size_t bytes);
 
 // Gives back every page of [start, end), and empty tables. Either no region lies

@@ -18,7 +18,7 @@ struct batch {
     unsigned n, nhuge;
     bool stale; // translations were taken out, if only of the zero frame
     paddr_t frames[VM_BATCH];
-    paddr_t huge[16];
+    paddr_t huge[16]; // with the level in the low bits
     struct pt_garbage tables;
 };
 
@@ -51,16 +51,20 @@ static void take_out(struct region *r, uintptr_t va, pte_t old, int level,
     if (!pt_has_frame(old))
         return;
     b->stale = true;
-    if (r != NULL && (old & PTE_DIRTY))
+    // A D bit of a large page stands for all of it.
+    for (uintptr_t end = va + pte_span(level);
+         r != NULL && r->logs != NULL && (old & PTE_DIRTY) && va < end;
+         va += PAGE_SIZE)
         dirty_note(r, va);
     paddr_t p = paddr(pte_paddr(old).raw & ~(pte_span(level) - 1));
 
     if (mm_is_zero_frame(p) || (old & PTE_FOREIGN))
         return;
+    mm_count_large(level, -UINT64_C(1));
     if (level == 1)
         b->frames[b->n++] = p;
     else
-        b->huge[b->nhuge++] = p;
+        b->huge[b->nhuge++] = paddr(p.raw | (unsigned)level);
 }
 
 static bool is_full(const struct batch *b)
@@ -127,8 +131,11 @@ uint64_t vm_drop_range(uintptr_t start, uintptr_t end)
         if (b->stale || g->n > 0)
             mm_shootdown(from, (va - from) / PAGE_SIZE);
         frame_put_many(b->frames, b->n);
-        for (unsigned i = 0; i < b->nhuge; i++)
-            frame_free(b->huge[i], VM_HUGE_ORDER);
+        for (unsigned i = 0; i < b->nhuge; i++) {
+            uint64_t level = b->huge[i].raw % PAGE_SIZE;
+
+            frame_free(paddr(b->huge[i].raw - level), vm_order((int)level));
+        }
         dropped += b->n + b->nhuge + g->n;
         b->n = b->nhuge = 0;
         b->stale = false;

@@ -1,9 +1,14 @@
-// 2 MiB pages for memory that exists already.
+// 2 MiB and 1 GiB pages for memory that exists already.
 //
 // A whole table of entries becomes one (R12, break before make): all are made
-// busy, the old translations are shot down, the contents are copied to 2 MiB of
-// contiguous frames, the large entry takes the table's place. Its D bit is the
-// OR of theirs (R15).
+// busy, the old translations are shot down, the contents are copied to contiguous
+// frames, the large entry takes the table's place. Its D bit is the OR of theirs
+// (R15).
+//
+// 1 GiB is 512 times that, each 2 MiB to its place in one block, and faults are
+// served between; then, with nothing left to copy, the table of the 512.
+//
+// The frames that are taken beside those in use are promised meanwhile (R14).
 
 #include <errno.h>
 #include <string.h>
@@ -13,107 +18,164 @@
 
 // ---- promote ----
 
-// Can the 2 MiB at va be one page? Counts what is there already.
-static bool promotable(struct region *r, uintptr_t va, bool *is_large)
+// Can what is at va be one page? *is: the largest level that is there already.
+// r is frozen.
+static bool promotable(const struct region *r, uintptr_t va, uintptr_t end,
+                       int *is)
 {
-    int level;
-    pte_t *e = pt_find(va, &level);
+    struct pt_run run;
 
-    *is_large = e != NULL && level == 2;
-    if (*is_large || r->prot == 0 || r->peer != r ||
-        (r->flags & REGION_UNCHARGED))
-        return false;
-    for (uintptr_t p = va; p < va + VM_HUGE_BYTES; p += PAGE_SIZE) {
-        e = pt_find(p, &level);
-        if (e == NULL)
-            break; // no table: nothing there
-        pte_t v = pt_get(e);
-
-        if (v == PTE_BUSY || (v & PTE_COW))
-            return false;
-    }
-    return true;
-}
-
-// All entries become busy; what was there is noted in old.
-static bool make_busy(uintptr_t va, pte_t *old)
-{
-    for (unsigned i = 0; i < PT_ENTRIES; i++) {
-        pte_t *e = pt_make(va + i * (uintptr_t)PAGE_SIZE);
-
-        if (e == NULL) {
-            ASSERT(i == 0); // one table holds them all
-            return false;
+    for (*is = 1; va < end; va += run.n * PAGE_SIZE) {
+        run = pt_run(va, end);
+        if (run.e != NULL && run.level > *is)
+            *is = run.level;
+        for (size_t i = 0; i < pt_run_entries(&run); i++) {
+            if (pt_get(&run.e[i]) & (PTE_BUSY | PTE_COW))
+                return false;
         }
-        old[i] = pt_set(e, PTE_BUSY);
+        vm_breathe();
     }
-    return true;
+    return r->prot != 0 && r->peer == r && !(r->flags & REGION_UNCHARGED);
 }
 
-// Break before make (R12), for a whole table. mm_lock held; released between.
-static int promote_one(struct region *r, uintptr_t va, paddr_t huge, pte_t *old)
+static paddr_t take_block(int level)
+{
+    uint64_t n = UINT64_C(1) << vm_order(level);
+    paddr_t p = paddr(0);
+
+    if (mm_charge(n)) {
+        p = frame_alloc(vm_order(level), FRAME_DIRTY);
+        if (p.raw == 0)
+            mm_uncharge(n);
+    }
+    return p;
+}
+
+// Break before make (R12), for a whole table; what was there is noted in old.
+// mm_lock held; released between.
+static bool promote_table(uintptr_t va, int level, paddr_t to, pte_t *old)
 {
     struct pt_garbage g = {0};
     pte_t dirty = 0;
+    int below;
+    pte_t *e = level == 2 ? pt_make(va) : pt_find(va, &below);
+    size_t npages = pte_span(level) / PAGE_SIZE;
 
-    if (!make_busy(va, old))
-        return -ENOMEM;
+    if (e == NULL)
+        return false;
+    // Busy as a leaf of its level.
+    for (unsigned i = 0; i < PT_ENTRIES; i++)
+        old[i] = pt_set(&e[i], level == 2 ? PTE_BUSY : PTE_BUSY | PTE_LARGE);
     spin_unlock(&mm_lock);
-    mm_shootdown(va, PT_ENTRIES);
+    mm_shootdown(va, npages);
     for (unsigned i = 0; i < PT_ENTRIES; i++) {
-        char *to = (char *)arch_direct(huge) + i * (size_t)PAGE_SIZE;
+        char *page = (char *)arch_direct(to) + i * (size_t)PAGE_SIZE;
 
         dirty |= old[i] & PTE_DIRTY;
+        if (level > 2)
+            continue; // it lies where it should
         if (pt_has_frame(old[i]))
-            memcpy(to, arch_direct(pte_paddr(old[i])), PAGE_SIZE);
+            memcpy(page, arch_direct(pte_paddr(old[i])), PAGE_SIZE);
         else
-            memset(to, 0, PAGE_SIZE);
+            memset(page, 0, PAGE_SIZE);
     }
     spin_lock(&mm_lock);
-    r = region_find(va);
-    pt_promote(va, (pte_make_leaf(huge, r->prot, 2) & pt_valid_bits) | dirty,
-               &g);
+    pte_t leaf = pte_make_leaf(to, region_find(va)->prot, level);
+
+    pt_promote(va, level, (leaf & pt_valid_bits) | dirty, &g);
+    mm_count_large(level, 1);
+    mm_count_large(level - 1, -(uint64_t)PT_ENTRIES);
     spin_unlock(&mm_lock);
-    mm_shootdown(va, PT_ENTRIES);
-    for (unsigned i = 0; i < PT_ENTRIES; i++) {
+    mm_shootdown(va, npages);
+    for (unsigned i = 0; level == 2 && i < PT_ENTRIES; i++) {
         if (pt_has_frame(old[i]))
             frame_put(pte_paddr(old[i]));
     }
     pt_free_garbage(&g);
     spin_lock(&mm_lock);
-    return 0;
+    return true;
+}
+
+// Returns whether the 2 MiB at va are one page now, or part of one; with `to`,
+// of these frames.
+static bool promote_2mib(struct region *r, uintptr_t va, paddr_t to, pte_t *old)
+{
+    int is;
+
+    vm_freeze(r);
+    bool can = promotable(r, va, va + VM_HUGE_BYTES, &is);
+    bool done = is > 1 && to.raw == 0;
+
+    if (can && !done && vm_split_at(va + PAGE_SIZE) == 0) {
+        paddr_t block = to.raw != 0 ? to : take_block(2);
+
+        done = block.raw != 0 && promote_table(va, 2, block, old);
+        if (!done && to.raw == 0 && block.raw != 0)
+            frame_free(block, vm_order(2));
+        if (to.raw == 0 && block.raw != 0)
+            mm_uncharge(PT_ENTRIES);
+    }
+    vm_thaw(r);
+    return done;
+}
+
+// Returns whether the 1 GiB at va is one page now.
+static bool promote_1gib(struct region *r, uintptr_t va, pte_t *old)
+{
+    uint64_t done = 0;
+    int is;
+
+    vm_freeze(r);
+    bool can = promotable(r, va, va + pte_span(3), &is);
+
+    vm_thaw(r);
+    paddr_t block = can && is < 3 ? take_block(3) : paddr(0);
+
+    if (block.raw == 0)
+        return is == 3;
+    frame_split(block, vm_order(3), vm_order(2));
+    while (done < pte_span(3) &&
+           promote_2mib(r, va + done, paddr(block.raw + done), old))
+        done += VM_HUGE_BYTES;
+    bool whole = done == pte_span(3);
+
+    // No frame for a table: those in use stay as they are.
+    for (; done < pte_span(3); done += VM_HUGE_BYTES)
+        frame_free(paddr(block.raw + done), vm_order(2));
+    if (whole) {
+        vm_freeze(r);
+        promote_table(va, 3, block, old);
+        frame_join(block, vm_order(3));
+        vm_thaw(r);
+    }
+    mm_uncharge(UINT64_C(1) << vm_order(3));
+    return whole;
 }
 
 static long promote_locked(struct vm_call *c)
 {
-    uintptr_t end = c->va + c->bytes;
+    uintptr_t end = c->va + c->bytes, next;
     long n = 0;
     paddr_t page = frame_alloc(0, FRAME_DIRTY); // 512 old entries
+    pte_t *old = arch_direct(page);
 
     if (page.raw == 0)
         return -ENOMEM;
-    for (uintptr_t va = align_up(c->va, VM_HUGE_BYTES);
-         va + VM_HUGE_BYTES <= end; va += VM_HUGE_BYTES) {
+    for (uintptr_t va = align_up(c->va, VM_HUGE_BYTES); va < end; va = next) {
         struct region *r = region_find(va);
-        bool large;
+        uintptr_t most = r != NULL ? min_u64(r->end, end) : va;
 
-        if (r == NULL || r->ops != &region_anon_ops ||
-            (r->flags & (REGION_FIXED | REGION_DEVICE)) ||
-            r->end < va + VM_HUGE_BYTES)
+        next = va + VM_HUGE_BYTES;
+        if (most < next || r->ops != &region_anon_ops ||
+            (r->flags & (REGION_FIXED | REGION_DEVICE)))
             continue;
-        vm_freeze(r);
-        bool can = promotable(r, va, &large);
-
-        n += large;
-        paddr_t huge = can ? frame_alloc(VM_HUGE_ORDER, FRAME_DIRTY) : paddr(0);
-
-        if (huge.raw != 0) {
-            if (promote_one(r, va, huge, arch_direct(page)) == 0)
-                n++;
-            else
-                frame_free(huge, VM_HUGE_ORDER);
+        if (pt_max_level >= 3 && va % pte_span(3) == 0 &&
+            most - va >= pte_span(3) && promote_1gib(r, va, old)) {
+            next = va + pte_span(3);
+            n += PT_ENTRIES;
+        } else {
+            n += promote_2mib(r, va, paddr(0), old);
         }
-        vm_thaw(r);
     }
     frame_free(page, 0);
     return n;

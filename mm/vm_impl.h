@@ -4,10 +4,15 @@
 #include "mm/vm.h"
 
 enum {
-    VM_RUNS = 16,      // tables looked at in one go
-    VM_BATCH = 384,    // frames given back after one shootdown
-    VM_HUGE_ORDER = 9, // of a 2 MiB page
+    VM_RUNS = 16,   // tables looked at in one go
+    VM_BATCH = 384, // frames given back after one shootdown
 };
+
+// Of the frames of a page of this level: 0, 9, 18.
+static inline unsigned vm_order(int level)
+{
+    return 9 * ((unsigned)level - 1);
+}
 
 #define VM_HUGE_BYTES pte_span(2)
 
@@ -63,8 +68,12 @@ MUST_USE int vm_check_range(uintptr_t va, size_t bytes);
 // Gives mm_lock up for a moment, so that faults get on.
 void vm_breathe(void);
 
-// A large page that lies across va becomes small ones. 0 or -ENOMEM.
+// A large page that lies across va becomes smaller ones, until none lies across
+// it. 0 or -ENOMEM.
 MUST_USE int vm_split_at(uintptr_t va);
+
+// No page in [va, end) is larger than this level's, 1 or 2. 0 or -ENOMEM.
+MUST_USE int vm_split_all(uintptr_t va, uintptr_t end, int level);
 
 // Makes regions end at va and at end. holes: they are no error. Returns 0,
 // -ENOMEM (a hole, or no memory) or -EPERM (the runtime's).

@@ -13,12 +13,6 @@
 
 // ---- move ----
 
-// Whole tables go as they are where source and destination agree.
-static bool agree(uintptr_t from, uintptr_t to)
-{
-    return (from - to) % VM_HUGE_BYTES == 0;
-}
-
 // How many whole entries of the highest level that can be relinked begin at va;
 // 0 if pages must move one by one.
 static size_t whole(uintptr_t va, uintptr_t end, uintptr_t shift, int *level)
@@ -121,19 +115,15 @@ static void move_entries(uintptr_t from, uintptr_t to, size_t bytes)
     }
 }
 
-// Large pages that can't be relinked whole become small ones.
+// Large pages that can't be relinked whole become smaller ones.
 static int split_large_in(uintptr_t from, uintptr_t to, size_t bytes)
 {
-    struct pt_run run;
+    uintptr_t shift = from - to;
+    int level = shift % pte_span(3) == 0 ? 3 : shift % pte_span(2) == 0 ? 2 : 1;
 
-    if (agree(from, to))
-        return vm_split_at(from + bytes);
-    for (uintptr_t va = from; va < from + bytes; va += run.n * PAGE_SIZE) {
-        run = pt_run(va, from + bytes);
-        if (run.e != NULL && run.level > 1 && vm_split_at(va + PAGE_SIZE) != 0)
-            return -ENOMEM;
-    }
-    return 0;
+    if (vm_split_at(from + bytes) != 0)
+        return -ENOMEM;
+    return level < 3 ? vm_split_all(from, from + bytes, level) : 0;
 }
 
 static int choose_place(struct vm_call *c)

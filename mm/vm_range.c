@@ -177,21 +177,43 @@ int vm_check_range(uintptr_t va, size_t bytes)
     return 0;
 }
 
-// A large page that lies across va becomes small ones.
+// A large page that lies across va is split, once or twice.
 int vm_split_at(uintptr_t va)
 {
-    int level;
-    pte_t *e = pt_find(va, &level);
+    for (;;) {
+        int level;
+        pte_t *e = pt_find(va, &level);
 
-    if (e == NULL || level == 1 || !pt_has_frame(pt_get(e)) ||
-        va % pte_span(level) == 0)
-        return 0;
-    paddr_t p = paddr(pte_paddr(pt_get(e)).raw & ~(pte_span(level) - 1));
+        if (e == NULL || level == 1 || !pt_has_frame(pt_get(e)) ||
+            va % pte_span(level) == 0)
+            return 0;
+        paddr_t p = paddr(pte_paddr(pt_get(e)).raw & ~(pte_span(level) - 1));
 
-    ASSERT(level == 2);
-    if (pt_split(va) != 0)
-        return -ENOMEM;
-    frame_split(p, VM_HUGE_ORDER);
+        if (pt_split(va) != 0)
+            return -ENOMEM;
+        frame_split(p, vm_order(level), vm_order(level - 1));
+        mm_count_large(level, -UINT64_C(1));
+        mm_count_large(level - 1, PT_ENTRIES);
+    }
+}
+
+int vm_split_all(uintptr_t va, uintptr_t end, int level)
+{
+    const uint64_t larger = pte_span(level + 1);
+
+    while (va < end) {
+        struct pt_run run = pt_run(va, end);
+        uintptr_t next = va + run.n * PAGE_SIZE;
+
+        if (run.e != NULL && run.level > level) {
+            // Across this no page can lie that is larger.
+            if (vm_split_at(align_down(va, larger) + pte_span(level)) != 0)
+                return -ENOMEM;
+            next = va + 1;
+        }
+        // Up to there it is as it is here.
+        va = align_up(next, larger);
+    }
     return 0;
 }
 

@@ -34,20 +34,6 @@ static bool drop_zero_frames(struct region *r)
     return any;
 }
 
-// Large pages in [va, end) become small ones: rings know by 4 KiB.
-static int split_all(uintptr_t va, uintptr_t end)
-{
-    struct pt_run run;
-
-    for (; va < end; va += run.n * PAGE_SIZE) {
-        run = pt_run(va, end);
-        if (run.e != NULL && run.level > 1 &&
-            vm_split_at(align_down(va, VM_HUGE_BYTES) + PAGE_SIZE) != 0)
-            return -ENOMEM;
-    }
-    return 0;
-}
-
 static int alias_locked(struct vm_call *c)
 {
     uintptr_t end = c->va + c->bytes;
@@ -59,7 +45,8 @@ static int alias_locked(struct vm_call *c)
         return r != NULL && r->end >= end ? -EPERM : -ENOMEM;
     if (r->flags & REGION_FIXED)
         return -EPERM;
-    if (split_all(c->va, end) != 0)
+    // Rings know by 4 KiB.
+    if (vm_split_all(c->va, end, 1) != 0)
         return -ENOMEM;
     uintptr_t at = vm_place(c->to, c->bytes);
     // A mere reservation pays for nothing: the alias does.
@@ -176,7 +163,7 @@ static int clone_pages(struct region *r, struct region *copy, uintptr_t from)
     uintptr_t end = from + (copy->end - copy->start);
     struct pt_run run;
 
-    if (split_all(from, end) != 0)
+    if (vm_split_all(from, end, 1) != 0)
         return -ENOMEM;
     for (uintptr_t va = from; va < end; va += run.n * PAGE_SIZE) {
         uintptr_t to = copy->start + (va - from);

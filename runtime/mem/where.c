@@ -292,6 +292,8 @@ static void stats_call(void *arg)
         .frames_zeroed = c.zeroed,
         .frames_reserved = c.reserved,
         .page_tables = pt_tables(),
+        .pages_2mib = e.large[0],
+        .pages_1gib = e.large[1],
         .committed = m.committed,
         .commit_limit = m.limit,
         .faults = e.faults,

@@ -156,13 +156,15 @@ enum gn_advice {
                      // as zero afterwards, in aliases too. The promise stays
     GN_POPULATE = 2, // give every page its frame now, so that no fault comes
                      // later. EACCES: there are no rights to it
-    GN_PROMOTE = 3,  // use 2 MiB pages where whole aligned ones are covered:
-                     // frames for all of it, copied together. Not for memory
-                     // that is shared or GN_NORESERVE
+    GN_PROMOTE = 3,  // use 2 MiB pages where whole aligned ones are covered,
+                     // and 1 GiB pages where the CPU has them: frames for all
+                     // of it, copied together (once more 2 MiB or 1 GiB must be
+                     // free for that). Not for memory that is shared or
+                     // GN_NORESERVE. What changes a part splits them again
 };
 
 // Advises on [p, p + bytes), bytes rounded up. Returns 0, for GN_PROMOTE how
-// many 2 MiB pages the range has now; or -EINVAL, -ENOMEM, -EPERM, -EACCES.
+// many times 2 MiB are in large pages now; or -EINVAL, -ENOMEM, -EPERM, -EACCES.
 // GN_POPULATE may have done a part when it fails.
 long gn_advise(void *p, size_t bytes, enum gn_advice advice);
 
@@ -280,6 +282,8 @@ struct gn_mem_stats {
     uint64_t frames_zeroed;   // of these, cleared in advance by idle CPUs
     uint64_t frames_reserved; // kept for growing stacks
     uint64_t page_tables;     // frames in use as page tables
+    uint64_t pages_2mib;      // large pages (GN_PROMOTE): of 2 MiB,
+    uint64_t pages_1gib;      // and of 1 GiB
     uint64_t committed;       // pages promised, or counted against the rest
     uint64_t commit_limit;    // pages that may be
     uint64_t faults;          // page faults, growing stacks included
