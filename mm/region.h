@@ -137,6 +137,12 @@ uint64_t region_discard(uintptr_t start, uintptr_t end);
 MUST_USE int region_move_pages(struct region *r, uintptr_t from, uintptr_t to,
                                size_t bytes);
 
+// Shows what it can of [start, end) by large pages, which are taken and cleared
+// where there was nothing. Who gives parts of it back or moves them (region_discard)
+// keeps to whole ones. Returns how many of 2 MiB there are. Context: as region_add;
+// may wait.
+uint64_t region_promote(uintptr_t start, uintptr_t end);
+
 // Maps cleared nailed memory wherever [va, va + bytes), whole pages, has none;
 // it is counted, and stays. Returns false when there is no frame.
 // Context: as region_add.

@@ -167,7 +167,8 @@ static long promote_locked(struct vm_call *c)
 
         next = va + VM_HUGE_BYTES;
         if (most < next || r->ops != &region_anon_ops ||
-            (r->flags & (REGION_FIXED | REGION_DEVICE)))
+            (r->flags &
+             (c->flags ? REGION_DEVICE : REGION_FIXED | REGION_DEVICE)))
             continue;
         if (pt_max_level >= 3 && va % pte_span(3) == 0 &&
             most - va >= pte_span(3) && promote_1gib(r, va, old)) {
@@ -198,4 +199,13 @@ long vm_promote(uintptr_t va, size_t bytes)
         return -EINVAL;
     vm_run(promote_call, &c);
     return c.result;
+}
+
+uint64_t region_promote(uintptr_t start, uintptr_t end)
+{
+    // The runtime's own regions, too.
+    struct vm_call c = {.va = start, .bytes = end - start, .flags = 1};
+
+    vm_run(promote_call, &c);
+    return c.result > 0 ? (uint64_t)c.result : 0;
 }

@@ -1,6 +1,7 @@
 // <gneiss/heap.h>, call by call.
 
 #include <gneiss/heap.h>
+#include <gneiss/mem.h>
 
 #include <errno.h>
 #include <malloc.h>
@@ -16,7 +17,7 @@ enum { MANY = 20000, KIB = 1024, MIB = 1024 * KIB };
 static struct {
     char *p;
     size_t n;
-    enum gn_kind kind;
+    enum gn_heap_kind kind;
 } obj[MANY];
 
 static bool is_zero(const char *p, size_t n)
@@ -52,7 +53,7 @@ static void test_kinds(void)
     for (int round = 0; round < 3; round++) {
         for (unsigned i = 0; i < MANY / 4; i++) {
             size_t n = some_size();
-            enum gn_kind kind = (enum gn_kind)below(3);
+            enum gn_heap_kind kind = (enum gn_heap_kind)below(3);
             char *p = gn_alloc(n, kind, 0);
             size_t align = n > 24 || kind == GN_MANUAL ? 16
                            : n > 16                    ? 8
@@ -98,7 +99,7 @@ static void test_arguments(void)
     void *p;
 
     errno = 0;
-    ok(gn_alloc(10, (enum gn_kind)7, 0) == NULL && errno == EINVAL,
+    ok(gn_alloc(10, (enum gn_heap_kind)7, 0) == NULL && errno == EINVAL,
        "an unknown kind is EINVAL");
     errno = 0;
     ok(gn_alloc(10, GN_SCAN, 64) == NULL && errno == EINVAL,
@@ -119,7 +120,7 @@ static void test_arguments(void)
        "one byte more, too");
     for (size_t align = 1; align <= 4 * MIB; align *= 2) {
         for (unsigned kind = 0; kind < 3; kind++) {
-            p = gn_alloc_aligned(100, align, (enum gn_kind)kind, 0);
+            p = gn_alloc_aligned(100, align, (enum gn_heap_kind)kind, 0);
             if (p == NULL || (uintptr_t)p % align != 0 || !is_zero(p, 100))
                 ok(false, "aligned to %zu", align);
             gn_free(p);
@@ -136,11 +137,60 @@ static void test_arguments(void)
     ok(gn_usable_size(NULL) == 0, "NULL is allowed where free allows it");
 }
 
+static unsigned large_pages_of(const char *p, size_t n)
+{
+    unsigned count = 0;
+    struct gn_where w;
+
+    for (size_t i = 0; i < n; i += 2 * MIB) {
+        gn_where(p + i, &w);
+        count += w.page_bytes >= 2 * MIB;
+    }
+    return count;
+}
+
+static void test_large_pages(void)
+{
+    enum { N = 9 * MIB };
+    struct gn_mem_stats before, after;
+
+    gn_heap_trim();
+    gn_mem_stats(&before);
+    for (int round = 0; round < 3; round++) {
+        char *p = gn_alloc(N, GN_NOSCAN, GN_LARGE_PAGES), *q;
+
+        if (!ok(p != NULL && (uintptr_t)p % (2 * MIB) == 0 &&
+                    large_pages_of(p, N) >= 3 && is_zero(p, N),
+                "9 MiB by large pages, which read as zero"))
+            return;
+        memset(p, round + 1, N);
+        q = malloc(100000); // what lies behind can't grow
+        p = gn_realloc(p, 2 * N);
+        bool kept = p != NULL;
+
+        for (size_t i = 0; kept && i < N; i += 512)
+            kept = p[i] == round + 1;
+        p = gn_realloc(p, 5 * MIB);
+        for (size_t i = 0; kept && i < 5 * MIB; i += 512)
+            kept = p[i] == round + 1;
+        ok(kept, "they keep their bytes when they grow and shrink");
+        gn_free(p);
+        gn_free(q);
+        gn_heap_check();
+    }
+    gn_heap_trim();
+    gn_mem_stats(&after);
+    ok(after.frames_free + 64 >= before.frames_free, "and go back as a whole");
+    errno = 0;
+    ok(gn_alloc(N, GN_SCAN, GN_LARGE_PAGES) == NULL && errno == EINVAL,
+       "not for memory with pointers");
+}
+
 static void test_realloc(void)
 {
     for (unsigned kind = 0; kind < 3; kind++) {
         size_t n = 4;
-        char *p = gn_alloc(n, (enum gn_kind)kind, 0);
+        char *p = gn_alloc(n, (enum gn_heap_kind)kind, 0);
         bool kept = true;
 
         memset(p, 7, n);
@@ -197,7 +247,7 @@ struct count {
     uint64_t objects, bytes, mine;
 };
 
-static bool count_object(void *p, size_t n, enum gn_kind kind, void *arg)
+static bool count_object(void *p, size_t n, enum gn_heap_kind kind, void *arg)
 {
     struct count *c = arg;
 
@@ -207,7 +257,7 @@ static bool count_object(void *p, size_t n, enum gn_kind kind, void *arg)
     return true;
 }
 
-static bool find_mine(void *p, size_t n, enum gn_kind kind, void *arg)
+static bool find_mine(void *p, size_t n, enum gn_heap_kind kind, void *arg)
 {
     struct count *c = arg;
 
@@ -216,7 +266,7 @@ static bool find_mine(void *p, size_t n, enum gn_kind kind, void *arg)
     return true;
 }
 
-static bool stop_at_once(void *p, size_t n, enum gn_kind kind, void *arg)
+static bool stop_at_once(void *p, size_t n, enum gn_heap_kind kind, void *arg)
 {
     (void)p, (void)n, (void)kind;
     ++*(int *)arg;
@@ -250,7 +300,7 @@ static void test_figures(void)
     gn_heap_stats(&before);
     for (unsigned i = 0; i < 200; i++) {
         obj[i].n = i < 190 ? some_size() % 3000 + 16 : 100000 + i;
-        obj[i].kind = (enum gn_kind)(i % 3);
+        obj[i].kind = (enum gn_heap_kind)(i % 3);
         obj[i].p = gn_alloc(obj[i].n, obj[i].kind, 0);
     }
     gn_heap_stats(&st);
@@ -378,6 +428,7 @@ int main(int argc, char **argv)
     test_kinds();
     test_arguments();
     test_realloc();
+    test_large_pages();
     test_tiny();
     test_figures();
     test_limit();

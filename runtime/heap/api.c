@@ -11,28 +11,38 @@ _Static_assert((int)GN_MANUAL == HEAP_MANUAL && (int)GN_SCAN == HEAP_SCAN &&
                    (int)GN_NOSCAN == HEAP_NOSCAN,
                "the same numbers");
 
+enum { LARGE_PAGE = 2 * MIB };
+
 static void *fail(int err)
 {
     errno = err;
     return NULL;
 }
 
-void *gn_alloc_aligned(size_t n, size_t align, enum gn_kind kind, int flags)
+void *gn_alloc_aligned(size_t n, size_t align, enum gn_heap_kind kind,
+                       int flags)
 {
     if (align == 0 || (align & (align - 1)) != 0 ||
         align > ARCH_HEAP_SIZE / 4 || (unsigned)kind > GN_NOSCAN ||
-        (flags & ~(GN_UNCLEARED | GN_PAST_END)) != 0)
+        (flags & ~(GN_UNCLEARED | GN_PAST_END | GN_LARGE_PAGES)) != 0 ||
+        ((flags & GN_LARGE_PAGES) != 0 && kind != GN_NOSCAN))
         return fail(EINVAL);
+    bool large = (flags & GN_LARGE_PAGES) != 0 && n >= LARGE_PAGE;
+
     bool clear = (flags & GN_UNCLEARED) == 0 || kind == GN_SCAN;
 
     if ((flags & GN_PAST_END) != 0 && ++n == 0)
         return fail(ENOMEM);
+    if (large && align < LARGE_PAGE)
+        align = LARGE_PAGE;
     void *p = heap_alloc(n, (enum heap_kind)kind, align, clear);
 
+    if (p != NULL && large)
+        heap_enlarge(p);
     return p != NULL ? p : fail(ENOMEM);
 }
 
-void *gn_alloc(size_t n, enum gn_kind kind, int flags)
+void *gn_alloc(size_t n, enum gn_heap_kind kind, int flags)
 {
     return gn_alloc_aligned(n, 1, kind, flags);
 }

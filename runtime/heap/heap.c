@@ -58,6 +58,28 @@ void *heap_alloc(size_t n, enum heap_kind kind, size_t align, bool zero)
     return p;
 }
 
+struct enlarge_call {
+    struct span *s;
+    uint64_t bytes;
+};
+
+static void enlarge_call(void *arg)
+{
+    struct enlarge_call *c = arg;
+
+    c->s->huge = true;
+    c->bytes = heap_memory_enlarge(span_base(c->s), span_bytes(c->s));
+}
+
+uint64_t heap_enlarge(void *p)
+{
+    struct enlarge_call c = {.s = span_of((uintptr_t)p)};
+
+    if (c.s != NULL && c.s->class == 0 && c.s->kind == HEAP_NOSCAN)
+        arch_on_system_stack(enlarge_call, &c);
+    return c.bytes;
+}
+
 static bool flush_others(void)
 {
     enum { WAIT_NS = 5000000 };
@@ -151,6 +173,7 @@ static void move_call(void *arg)
     if (m->to->fresh != 0)
         heap_memory_drop(span_base(m->to), bytes);
     m->done = heap_memory_move(span_base(m->from), span_base(m->to), bytes);
+    m->to->huge |= m->from->huge;
 }
 
 static bool move_pages(struct span *from, struct span *to, size_t bytes)

@@ -21,6 +21,11 @@ void heap_free(void *p);
 // n is absurd. Context: any but interrupt.
 void *heap_alloc(size_t n, enum heap_kind kind, size_t align, bool zero);
 
+// Gives a large object without pointers, that its caller has just allocated, large
+// pages as far as there are any, at once. Returns bytes in large pages. A page that
+// may hold pointers stays small: it has its own D bit (R15).
+uint64_t heap_enlarge(void *p);
+
 // Bytes that may be used at p, which is an object's address. Panics, like
 // heap_free, if it is none.
 size_t heap_usable(const void *p);

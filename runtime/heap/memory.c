@@ -59,6 +59,11 @@ void heap_memory_drop(uintptr_t va, size_t bytes)
     region_discard(va, va + bytes);
 }
 
+uint64_t heap_memory_enlarge(uintptr_t va, size_t bytes)
+{
+    return region_promote(va, va + bytes) * (2 * MIB);
+}
+
 bool heap_memory_move(uintptr_t from, uintptr_t to, size_t bytes)
 {
     return region_move_pages(&heap_region, from, to, bytes) == 0;

@@ -21,6 +21,10 @@ void heap_memory_uncharge(uint64_t frames);
 // Gives the frames of [va, va + bytes) back: it reads as zero afterwards.
 void heap_memory_drop(uintptr_t va, size_t bytes);
 
+// Gives [va, va + bytes) large pages as far as there are any. What is dropped of it
+// later is a whole such range. Returns bytes in large pages.
+uint64_t heap_memory_enlarge(uintptr_t va, size_t bytes);
+
 // Moves the contents of [from, from + bytes) to `to`, where nothing was stored
 // yet, by page-table entries; `from` reads as zero afterwards. False: no memory.
 MUST_USE bool heap_memory_move(uintptr_t from, uintptr_t to, size_t bytes);

@@ -159,6 +159,9 @@ void span_delete_large(struct span_source *from, struct span *s)
     span_large.frees++;
     span_large.freed_bytes += span_bytes(s);
     enter(s->page, s->npages, NULL);
+    // So that idle pages can be given back one by one.
+    if (s->huge)
+        heap_memory_drop(span_base(s), span_bytes(s));
     pages_free(s->page, s->npages);
     meta_free(&from->meta, s, struct_size(0));
 }
@@ -168,7 +171,7 @@ bool span_resize(struct span *s, uint64_t npages)
     uint64_t had = s->npages;
     bool zero;
 
-    if (npages > UINT32_MAX)
+    if (npages > UINT32_MAX || (s->huge && npages < had))
         return false;
     if (npages > had) {
         if (!pages_take(s->page + had, npages - had, &zero))

@@ -68,6 +68,7 @@ struct span {
     _Atomic uint8_t freeing; // [a] CPUs that free into it from outside
     bool listed : 1;         // [o] on a list of spans with free slots
     bool zero : 1;           // [o] its pages read as zero when it was made
+    bool huge : 1;           // [c] it may have large pages: dropped as a whole
     uint64_t bits[];         // [o] free; then [a] remote
 };
 

@@ -71,6 +71,11 @@ void heap_memory_drop(uintptr_t va, size_t bytes)
         panic("native: madvise of 0x%lx failed", (unsigned long)va);
 }
 
+uint64_t heap_memory_enlarge(uintptr_t va, size_t bytes)
+{
+    return madvise((void *)va, bytes, MADV_HUGEPAGE) == 0 ? bytes : 0;
+}
+
 bool heap_memory_move(uintptr_t from, uintptr_t to, size_t bytes)
 {
     return mremap((void *)from, bytes, bytes,
