@@ -65,7 +65,9 @@ static void test_again_and_again(void)
     }
     ok(right, "80 %% of memory is had, touched, and freed, five times");
     ok(mm_free_frames() + 64 >= before, "the frames come back");
-    ok(mm_free_frames() > most_free, "nearly all of them");
+    // malloc keeps what is idle for a while, unless it is asked for.
+    mm_reclaim(UINT64_MAX);
+    ok(mm_free_frames() > most_free, "nearly all of them, when asked for");
 }
 
 // The compiler must not leave out a call whose result nobody uses.
