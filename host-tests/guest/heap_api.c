@@ -1,6 +1,7 @@
 // <gneiss/heap.h>, call by call.
 
 #include <gneiss/heap.h>
+#include <gneiss/mem.h> // programs may use both
 
 #include <errno.h>
 #include <malloc.h>
@@ -16,7 +17,7 @@ enum { MANY = 20000, KIB = 1024, MIB = 1024 * KIB };
 static struct {
     char *p;
     size_t n;
-    enum gn_kind kind;
+    enum gn_heap_kind kind;
 } obj[MANY];
 
 static bool is_zero(const char *p, size_t n)
@@ -52,7 +53,7 @@ static void test_kinds(void)
     for (int round = 0; round < 3; round++) {
         for (unsigned i = 0; i < MANY / 4; i++) {
             size_t n = some_size();
-            enum gn_kind kind = (enum gn_kind)below(3);
+            enum gn_heap_kind kind = (enum gn_heap_kind)below(3);
             char *p = gn_alloc(n, kind, 0);
             size_t align = n > 24 || kind == GN_MANUAL ? 16
                            : n > 16                    ? 8
@@ -98,7 +99,7 @@ static void test_arguments(void)
     void *p;
 
     errno = 0;
-    ok(gn_alloc(10, (enum gn_kind)7, 0) == NULL && errno == EINVAL,
+    ok(gn_alloc(10, (enum gn_heap_kind)7, 0) == NULL && errno == EINVAL,
        "an unknown kind is EINVAL");
     errno = 0;
     ok(gn_alloc(10, GN_SCAN, 64) == NULL && errno == EINVAL,
@@ -119,7 +120,7 @@ static void test_arguments(void)
        "one byte more, too");
     for (size_t align = 1; align <= 4 * MIB; align *= 2) {
         for (unsigned kind = 0; kind < 3; kind++) {
-            p = gn_alloc_aligned(100, align, (enum gn_kind)kind, 0);
+            p = gn_alloc_aligned(100, align, (enum gn_heap_kind)kind, 0);
             if (p == NULL || (uintptr_t)p % align != 0 || !is_zero(p, 100))
                 ok(false, "aligned to %zu", align);
             gn_free(p);
@@ -140,7 +141,7 @@ static void test_realloc(void)
 {
     for (unsigned kind = 0; kind < 3; kind++) {
         size_t n = 4;
-        char *p = gn_alloc(n, (enum gn_kind)kind, 0);
+        char *p = gn_alloc(n, (enum gn_heap_kind)kind, 0);
         bool kept = true;
 
         memset(p, 7, n);
@@ -197,7 +198,7 @@ struct count {
     uint64_t objects, bytes, mine;
 };
 
-static bool count_object(void *p, size_t n, enum gn_kind kind, void *arg)
+static bool count_object(void *p, size_t n, enum gn_heap_kind kind, void *arg)
 {
     struct count *c = arg;
 
@@ -207,7 +208,7 @@ static bool count_object(void *p, size_t n, enum gn_kind kind, void *arg)
     return true;
 }
 
-static bool find_mine(void *p, size_t n, enum gn_kind kind, void *arg)
+static bool find_mine(void *p, size_t n, enum gn_heap_kind kind, void *arg)
 {
     struct count *c = arg;
 
@@ -216,7 +217,7 @@ static bool find_mine(void *p, size_t n, enum gn_kind kind, void *arg)
     return true;
 }
 
-static bool stop_at_once(void *p, size_t n, enum gn_kind kind, void *arg)
+static bool stop_at_once(void *p, size_t n, enum gn_heap_kind kind, void *arg)
 {
     (void)p, (void)n, (void)kind;
     ++*(int *)arg;
@@ -250,7 +251,7 @@ static void test_figures(void)
     gn_heap_stats(&before);
     for (unsigned i = 0; i < 200; i++) {
         obj[i].n = i < 190 ? some_size() % 3000 + 16 : 100000 + i;
-        obj[i].kind = (enum gn_kind)(i % 3);
+        obj[i].kind = (enum gn_heap_kind)(i % 3);
         obj[i].p = gn_alloc(obj[i].n, obj[i].kind, 0);
     }
     gn_heap_stats(&st);

@@ -17,7 +17,8 @@ static void *fail(int err)
     return NULL;
 }
 
-void *gn_alloc_aligned(size_t n, size_t align, enum gn_kind kind, int flags)
+void *gn_alloc_aligned(size_t n, size_t align, enum gn_heap_kind kind,
+                       int flags)
 {
     if (align == 0 || (align & (align - 1)) != 0 ||
         align > ARCH_HEAP_SIZE / 4 || (unsigned)kind > GN_NOSCAN ||
@@ -32,7 +33,7 @@ void *gn_alloc_aligned(size_t n, size_t align, enum gn_kind kind, int flags)
     return p != NULL ? p : fail(ENOMEM);
 }
 
-void *gn_alloc(size_t n, enum gn_kind kind, int flags)
+void *gn_alloc(size_t n, enum gn_heap_kind kind, int flags)
 {
     return gn_alloc_aligned(n, 1, kind, flags);
 }

@@ -173,7 +173,7 @@ static void describe(struct span *s, struct gn_span *out)
         .objects = s->class != 0 ? s->slots : 1,
         .free = s->nfree,
         .cpu = atomic_load_explicit(&s->owner, memory_order_relaxed) - 1,
-        .kind = (enum gn_kind)s->kind,
+        .kind = (enum gn_heap_kind)s->kind,
         .shared = s->class == HEAP_CLASS_TINY,
     };
     for (unsigned i = 0; i < out->objects; i++) {
@@ -204,7 +204,7 @@ bool gn_heap_spans(bool (*fn)(const struct gn_span *s, void *arg), void *arg)
 }
 
 struct walk {
-    bool (*fn)(void *p, size_t n, enum gn_kind kind, void *arg);
+    bool (*fn)(void *p, size_t n, enum gn_heap_kind kind, void *arg);
     void *arg;
 };
 
@@ -237,7 +237,8 @@ static bool walk_span(const struct gn_span *s, void *arg)
     return true;
 }
 
-bool gn_heap_walk(bool (*fn)(void *p, size_t n, enum gn_kind kind, void *arg),
+bool gn_heap_walk(bool (*fn)(void *p, size_t n, enum gn_heap_kind kind,
+                             void *arg),
                   void *arg)
 {
     struct walk w = {fn, arg};

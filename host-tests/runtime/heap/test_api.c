@@ -35,7 +35,8 @@ static void bad_arguments(void)
     heap_machine(32 * MIB);
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         errno = 0;
-        MUST(gn_alloc_aligned(bad[i].n, bad[i].align, (enum gn_kind)bad[i].kind,
+        MUST(gn_alloc_aligned(bad[i].n, bad[i].align,
+                              (enum gn_heap_kind)bad[i].kind,
                               bad[i].flags) == NULL);
         MUST(errno == bad[i].err);
     }
@@ -104,13 +105,13 @@ static void small_objects_share_blocks(void **s)
 static struct object {
     char *p;
     size_t usable;
-    enum gn_kind kind;
+    enum gn_heap_kind kind;
     bool seen;
 } objects[OBJECTS];
 
 static size_t seen, seen_bytes, stop_after;
 
-static bool see_object(void *p, size_t n, enum gn_kind kind, void *arg)
+static bool see_object(void *p, size_t n, enum gn_heap_kind kind, void *arg)
 {
     MUST(arg == objects);
     for (size_t i = 0; i < OBJECTS; i++) {
@@ -147,7 +148,7 @@ static void looked_at(void)
         size_t n = i % 7 == 0 ? support_below(12) : support_below(3000);
 
         n = i % 50 == 1 ? 40000 + n : n;
-        objects[i].kind = (enum gn_kind)(i % 3);
+        objects[i].kind = (enum gn_heap_kind)(i % 3);
         objects[i].p = gn_alloc(n, objects[i].kind, 0);
         MUST(objects[i].p != NULL);
         objects[i].usable = gn_usable_size(objects[i].p);

@@ -35,7 +35,7 @@
 
 // What a collector may take an object for. There is none yet: objects of every
 // kind live until they are freed.
-enum gn_kind {
+enum gn_heap_kind {
     GN_MANUAL, // as malloc's: lives until it is freed. May hold pointers
     GN_SCAN,   // collected; may hold pointers to other objects
     GN_NOSCAN, // collected; holds no pointers. Below 16 bytes several of them
@@ -70,11 +70,11 @@ void *gn_realloc(void *p, size_t n) GN_FREED_BY_FREE;
 // asked) or heap.limit is reached; EINVAL, an unknown kind or flag.
 // Does not fail later: memory is promised when it is allocated, though frames
 // come when it is touched.
-void *gn_alloc(size_t n, enum gn_kind kind, int flags) GN_FREED_BY_FREE
+void *gn_alloc(size_t n, enum gn_heap_kind kind, int flags) GN_FREED_BY_FREE
     __attribute__((malloc, alloc_size(1)));
 
 // The same at a multiple of `align`, a power of two up to 256 GiB; else EINVAL.
-void *gn_alloc_aligned(size_t n, size_t align, enum gn_kind kind,
+void *gn_alloc_aligned(size_t n, size_t align, enum gn_heap_kind kind,
                        int flags) GN_FREED_BY_FREE
     __attribute__((malloc, alloc_size(1), alloc_align(2)));
 
@@ -159,7 +159,7 @@ struct gn_span {
     unsigned free; // known as free to its owner. The others are in caches, or
                    // freed by another CPU and not taken over yet
     int cpu;       // owner, -1: none
-    enum gn_kind kind;
+    enum gn_heap_kind kind;
     bool shared;                // its objects are blocks of small ones
     uint64_t allocated_bits[8]; // bit i % 64 of word i / 64: object i
     uint64_t free_bits[8];
@@ -172,7 +172,8 @@ bool gn_heap_spans(bool (*fn)(const struct gn_span *s, void *arg), void *arg);
 
 // Calls fn for each allocated object, likewise: its address, the bytes it may use,
 // its kind.
-bool gn_heap_walk(bool (*fn)(void *p, size_t n, enum gn_kind kind, void *arg),
+bool gn_heap_walk(bool (*fn)(void *p, size_t n, enum gn_heap_kind kind,
+                             void *arg),
                   void *arg);
 
 // Ends the program with a report if a structure of the heap is damaged. Looks at
