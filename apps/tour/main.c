@@ -1,5 +1,5 @@
 // A tour of Gneiss's memory, with live figures: what is mapped where, what a
-// page fault does, how frames are shared and moved.
+// page fault does, how frames are shared and moved, and how malloc deals them out.
 //
 //   make run APP=tour                 all of it
 //   make run APP=tour ARGS="cow move" some chapters
@@ -32,6 +32,12 @@ static const struct chapter {
     {"move", "moving memory without copying a byte", chapter_move},
     {"shootdown", "what one CPU unmaps, no CPU sees", chapter_shootdown},
     {"stack", "a stack grows, and nothing moves", chapter_stack},
+    {"heap", "follow 48 bytes from malloc down to a frame", chapter_heap},
+    {"span", "a span and the bits that say what is free", chapter_span},
+    {"tiny", "small objects without pointers share 16 bytes", chapter_tiny},
+    {"large", "a large object, and realloc without copying", chapter_large},
+    {"return", "what was freed goes back, after a while", chapter_return},
+    {"fragments", "few survivors can keep many pages", chapter_fragments},
 };
 
 enum { NCHAPTERS = sizeof chapters / sizeof chapters[0] };

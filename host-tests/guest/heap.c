@@ -271,6 +271,24 @@ static void test_half_of_memory(bool idle)
     printf("# after %u ms\n", (unsigned)((arch_mono_ns() - now) / 1000000));
 }
 
+// First of all: it moves to pages that were never used, but that heap.fill has
+// stored to.
+static void test_realloc_moves(void)
+{
+    enum { BYTES = 1024 * 1024 };
+    char *p = malloc(BYTES);
+    char *volatile behind = malloc(BYTES); // or the compiler leaves it out
+    const volatile uintptr_t was = (uintptr_t)p;
+
+    memset(p, 1, BYTES);
+    char *q = realloc(p, 2 * BYTES);
+
+    ok((uintptr_t)q != was && q[0] == 1 && memcmp(q, q + 1, BYTES - 1) == 0,
+       "realloc of a large object that has no room behind it");
+    free(q);
+    free(behind);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -279,6 +297,7 @@ int main(int argc, char **argv)
         seed = (uint64_t)atoll(argv[2]);
     printf("# seed %llu, %u steps on each of %u CPUs\n",
            (unsigned long long)seed, steps, arch_cpu_count());
+    test_realloc_moves();
     test_torture();
     test_it_comes_back();
     test_most_of_memory();

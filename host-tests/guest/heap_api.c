@@ -1,7 +1,7 @@
 // <gneiss/heap.h>, call by call.
 
 #include <gneiss/heap.h>
-#include <gneiss/mem.h>
+#include <gneiss/mem.h> // programs may use both
 
 #include <errno.h>
 #include <malloc.h>

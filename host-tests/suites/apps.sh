@@ -14,6 +14,7 @@ add hello/arguments hello_arguments @hello
 add same/boot same_runs @boot cpus=1
 add same/lua same_lua @lua
 add same/libc same_runs @prints
+add same/tour same_runs @tour heap span tiny large return fragments
 add same/mustdie same_runs @mustdie nil_in_qsort
 add streams/stdout-only stdout_only
 

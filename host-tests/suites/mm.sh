@@ -38,6 +38,11 @@ add mm/chaos-2cpu tap -c 2 @mem_chaos 2000 1
 add mm/chaos-4cpu tap -c 4 @mem_chaos 1000 2
 add mm/tour-1cpu tour_case 1 @tour
 add mm/tour-4cpu tour_case 4 @tour
+add mm/tour-16M tour_case 2 @tour -m 16M
+add mm/tour-64M tour_case 4 @tour -m 64M
+for option in fill=1 random=1 check=100 delay=0 keep=64M limit=2M; do
+    add "mm/tour-heap.${option%=*}" tour_case 2 @tour -o "heap.$option"
+done
 add mm/memload memload_case @memload
 add mm/costs costs_case @bench-mem
 
@@ -118,11 +123,12 @@ fail_boot_case() # image
 }
 
 # The tour checks what it claims, and ends by itself.
-tour_case() # cpus, image
+tour_case() # cpus, image, option of the runner...
 {
-    guest -c "$1" "$2"
+    guest -c "$1" "${@:3}" "$2"
     status_is 0
     [ "$(wc -L <out)" -le 80 ] || fail "a line of the tour is longer than 80"
+    out_has 'all true$'
     guest -c "$1" "$2" list
     status_is 0
 }

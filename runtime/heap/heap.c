@@ -169,8 +169,8 @@ static void move_call(void *arg)
     struct move_call *m = arg;
     size_t bytes = align_up(m->bytes, PAGE_SIZE);
 
-    // Pages that were used before may have frames: they go first.
-    if (m->to->fresh != 0)
+    // Pages that were used before, or filled just now, have frames: they go first.
+    if (m->to->fresh != 0 || heap_debug_on)
         heap_memory_drop(span_base(m->to), bytes);
     m->done = heap_memory_move(span_base(m->from), span_base(m->to), bytes);
     m->to->huge |= m->from->huge;

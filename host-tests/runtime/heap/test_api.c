@@ -36,7 +36,8 @@ static void bad_arguments(void)
     heap_machine(32 * MIB);
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         errno = 0;
-        MUST(gn_alloc_aligned(bad[i].n, bad[i].align, (enum gn_heap_kind)bad[i].kind,
+        MUST(gn_alloc_aligned(bad[i].n, bad[i].align,
+                              (enum gn_heap_kind)bad[i].kind,
                               bad[i].flags) == NULL);
         MUST(errno == bad[i].err);
     }
