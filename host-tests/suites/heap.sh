@@ -44,6 +44,8 @@ oom_case() # image
     note "$(wc -l <names) calls failed, $(sort -u names | wc -l) kinds"
 }
 
+add heap/move tap -c 2 @heap_move
+
 heap_die() # which, options of the runner, regex...
 {
     add "heap/die-$1" dies 2 "${@:3}" "#[0-9]+ .* main\+" -- $2 @heapdie "$1"

@@ -180,7 +180,7 @@ static bool move_pages(struct span *from, struct span *to, size_t bytes)
 {
     struct move_call m = {from, to, bytes, false};
 
-    if (from->class != 0 || to->class != 0 || bytes < MOVE_MIN)
+    if (to->class != 0)
         return false;
     arch_on_system_stack(move_call, &m);
     return m.done;
@@ -215,14 +215,20 @@ static bool resize_in_place(struct span *s, size_t n)
 static void *copy_to_new(void *p, size_t had, size_t n, struct span *s)
 {
     enum heap_kind kind = s != NULL ? (enum heap_kind)s->kind : HEAP_MANUAL;
-    void *q = heap_alloc(n, kind, 1, false);
     size_t keep = n < had ? n : had;
+    bool may_move = s != NULL && s->class == 0 && keep >= MOVE_MIN;
 
+    if (may_move)
+        heap_memory_move_begin();
+    void *q = heap_alloc(n, kind, 1, false);
+    struct span *to = may_move && q != NULL ? span_of((uintptr_t)q) : NULL;
+    bool moved = to != NULL && move_pages(s, to, keep);
+
+    if (may_move)
+        heap_memory_move_end();
     if (q == NULL)
         return n <= had ? p : NULL;
-    struct span *to = s != NULL ? span_of((uintptr_t)q) : NULL;
-
-    if (to == NULL || !move_pages(s, to, keep))
+    if (!moved)
         memcpy(q, p, keep);
     heap_free(p);
     return q;

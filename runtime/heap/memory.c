@@ -3,15 +3,28 @@
 
 #include "runtime/heap/memory.h"
 
+#include <stdatomic.h>
+
 #include "mm/mm.h"
 #include "runtime/heap/pages.h"
+
+static _Atomic unsigned moves; // that have begun and not ended
+
+// While pages are moved, nothing is mapped in advance: it could lie where they go.
+static unsigned map_ahead(uintptr_t va, unsigned n)
+{
+    n = pages_promised(va, n);
+    // Pairs with heap_memory_move_begin: who sees its promise sees the move.
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&moves, memory_order_relaxed) == 0 ? n : 0;
+}
 
 static struct region heap_region = {
     .ops = &region_anon_ops,
     .name = "the heap",
     .prot = PROT_R | PROT_W,
     .flags = REGION_FIXED,
-    .ahead = pages_promised,
+    .ahead = map_ahead,
 };
 
 bool heap_memory_meta(uintptr_t va, size_t bytes)
@@ -62,6 +75,17 @@ void heap_memory_drop(uintptr_t va, size_t bytes)
 uint64_t heap_memory_enlarge(uintptr_t va, size_t bytes)
 {
     return region_promote(va, va + bytes) * (2 * MIB);
+}
+
+void heap_memory_move_begin(void)
+{
+    atomic_fetch_add_explicit(&moves, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+}
+
+void heap_memory_move_end(void)
+{
+    atomic_fetch_sub_explicit(&moves, 1, memory_order_release);
 }
 
 bool heap_memory_move(uintptr_t from, uintptr_t to, size_t bytes)

@@ -25,8 +25,13 @@ void heap_memory_drop(uintptr_t va, size_t bytes);
 // later is a whole such range. Returns bytes in large pages.
 uint64_t heap_memory_enlarge(uintptr_t va, size_t bytes);
 
-// Moves the contents of [from, from + bytes) to `to`, where nothing was stored
-// yet, by page-table entries; `from` reads as zero afterwards. False: no memory.
+// Around taking heap pages and moving others there: in between faults map nothing
+// in advance, which could lie where the others go. Context: any.
+void heap_memory_move_begin(void);
+void heap_memory_move_end(void);
+
+// Moves the contents of [from, from + bytes) to `to`, where no page has a frame,
+// by page-table entries; `from` reads as zero afterwards. False: no memory.
 MUST_USE bool heap_memory_move(uintptr_t from, uintptr_t to, size_t bytes);
 
 // Cleared memory for the heap's own structures, at least bytes (at most 8 KiB),
