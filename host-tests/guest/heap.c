@@ -227,7 +227,7 @@ static void test_most_of_memory(void)
     if (frame_stats().total < 8 * MIB / PAGE_SIZE)
         return; // the image and the stacks are more than the rest
     heap_trim();
-    p = malloc(n);
+    p = calloc(1, n);
     if (!ok(p != NULL, "80 %% of memory at once: %u MiB", (unsigned)(n / MIB)))
         return;
     unsigned bad = 0;
@@ -275,11 +275,13 @@ static void test_half_of_memory(bool idle)
 // stored to.
 static void test_realloc_moves(void)
 {
-    enum { BYTES = 1024 * 1024 };
+    enum { BYTES = 512 * 1024 };
     char *p = malloc(BYTES);
     char *volatile behind = malloc(BYTES); // or the compiler leaves it out
     const volatile uintptr_t was = (uintptr_t)p;
 
+    if (!ok(p != NULL && behind != NULL, "two blocks of 512 KiB"))
+        return;
     memset(p, 1, BYTES);
     char *q = realloc(p, 2 * BYTES);
 

@@ -69,6 +69,52 @@ static void arguments_are_checked(void **s)
     heap_alone(bad_arguments);
 }
 
+// Large pages, where there is room for them and where there is not.
+static void large_pages(void)
+{
+    enum { BYTES = 5 * MIB };
+
+    heap_machine(64 * MIB);
+    for (int round = 0; round < 3; round++) {
+        char *p = gn_alloc(BYTES, GN_NOSCAN, GN_LARGE_PAGES);
+
+        MUST(p != NULL && (uintptr_t)p % (2 * MIB) == 0);
+        for (size_t i = 0; i < BYTES; i += 64)
+            MUST(p[i] == 0);
+        memset(p, round + 1, BYTES);
+        char *behind = gn_alloc(100000, GN_MANUAL, 0);
+
+        p = gn_realloc(p, 3 * BYTES / 2); // moves, large pages with it
+        MUST(p != NULL);
+        p = gn_realloc(p, 3 * MIB);
+        MUST(p != NULL);
+        for (size_t i = 0; i < 3 * MIB; i += 64)
+            MUST(p[i] == round + 1);
+        gn_free(p);
+        gn_free(behind);
+        gn_heap_check();
+    }
+    // Too small for one, or none to be had: it does without.
+    char *p = gn_alloc(MIB, GN_NOSCAN, GN_LARGE_PAGES), *all[16];
+    unsigned n = 0;
+
+    MUST(p != NULL);
+    gn_free(p);
+    while (n < 16 &&
+           (all[n] = gn_alloc(BYTES, GN_NOSCAN, GN_LARGE_PAGES)) != NULL)
+        n++;
+    MUST(n >= 8 && n < 16);
+    while (n > 0)
+        gn_free(all[--n]);
+    gn_heap_check();
+}
+
+static void large_objects_have_large_pages(void **s)
+{
+    (void)s;
+    heap_alone(large_pages);
+}
+
 // Small objects that share a block, whole, half and twice freed.
 static void shared_blocks(void)
 {
@@ -335,6 +381,7 @@ int main(void)
         cmocka_unit_test(figures_and_walks_agree_with_what_there_is),
         cmocka_unit_test(the_limit_is_kept_and_the_program_asked),
         cmocka_unit_test(the_limit_is_a_boot_option_too),
+        cmocka_unit_test(large_objects_have_large_pages),
         cmocka_unit_test(idle_memory_goes_back_when_it_was_not_needed),
     };
 
