@@ -89,7 +89,7 @@ nofpu    := -mgeneral-regs-only
 # the image may be (tools/imgsize), and most of it is this.
 cold_srcs := $(wildcard boot/*.c arch/*.c runtime/debug/*.c runtime/libc/*.c) \
              $(patsubst %,arch/x86_64/%.c,acpi apic clock console cpu machine) \
-             $(patsubst %,mm/%.c,commit describe dirty init look map region vm vm_device vm_huge vm_range) \
+             $(patsubst %,mm/%.c,commit describe dirty init look map vm vm_device vm_huge vm_range vm_drop vm_move frame) \
              $(patsubst %,runtime/heap/%.c,api cache central debug heap memory meta page_cache pages report span stats tiny) \
              runtime/mem/mem.c runtime/mem/where.c \
              $(patsubst %,runtime/sched/%.c,input sched) runtime/stack/stack.c

@@ -349,6 +349,30 @@ static void test_figures(void)
     IS(st.frees - before.frees, 200, "200 frees");
 }
 
+// What the heap needs for itself, of a heap of 64-byte objects.
+static void test_metadata(void)
+{
+    enum { N = 120000 }; // 7.7 MB
+    void **p = malloc(N * sizeof *p);
+    struct gn_heap_stats before, after;
+    unsigned n = 0;
+
+    gn_heap_stats(&before);
+    while (p != NULL && n < N && (p[n] = malloc(64)) != NULL)
+        n++;
+    gn_heap_stats(&after);
+    uint64_t meta =
+        after.mspan_inuse - before.mspan_inuse + after.gc_sys - before.gc_sys;
+    uint64_t bytes = after.heap_inuse - before.heap_inuse;
+
+    ok(n == N && meta * 50 <= bytes,
+       "at most 2 %% for the heap itself: %llu bytes for %llu",
+       (unsigned long long)meta, (unsigned long long)bytes);
+    while (n > 0)
+        free(p[--n]);
+    free(p);
+}
+
 static uint64_t oom_bytes;
 static void *reserve;
 
@@ -431,6 +455,7 @@ int main(int argc, char **argv)
     test_large_pages();
     test_tiny();
     test_figures();
+    test_metadata();
     test_limit();
     test_keep();
     gn_heap_check();
