@@ -71,6 +71,15 @@ void heap_memory_drop(uintptr_t va, size_t bytes)
         panic("native: madvise of 0x%lx failed", (unsigned long)va);
 }
 
+// The kernel maps nothing in advance.
+void heap_memory_move_begin(void)
+{
+}
+
+void heap_memory_move_end(void)
+{
+}
+
 uint64_t heap_memory_enlarge(uintptr_t va, size_t bytes)
 {
     return madvise((void *)va, bytes, MADV_HUGEPAGE) == 0 ? bytes : 0;
