@@ -52,6 +52,14 @@ void (*pages_arm)(uint64_t mono_ns);
 static uint64_t period_end, period_least;
 static bool armed; // pages_arm was called, and pages_tick has not ended it
 
+// How many idle pages may stay for good.
+static uint64_t keep_now(void)
+{
+    uint64_t used = pages_stats.total - pages_stats.free;
+
+    return pages_keep != PAGES_KEEP_TENTH ? pages_keep : used / 10 + 32;
+}
+
 static uint64_t idle_pages(void)
 {
     return pages_stats.promised - (pages_stats.total - pages_stats.free);
@@ -401,15 +409,21 @@ static bool grow(uint64_t n)
 
 static bool promise(uint64_t page, uint64_t n, bool *zero)
 {
-    uint64_t fresh;
+    uint64_t fresh = 0, over;
 
+    each_word(page, n, count_unpromised, &fresh);
+    // Of what is idle elsewhere, and did not fit, twice as much may stay as is kept
+    // for good; more goes before there is more of the other.
+    over = idle_pages() - (n - fresh);
+    over = over / 2 > keep_now() ? over - 2 * keep_now() : 0;
+    if (over > 0 && fresh > 0)
+        pages_scavenge(min_u64(over, fresh));
     for (;;) {
-        fresh = 0;
+        fresh = 0; // some of what was given up may be of these pages
         each_word(page, n, count_unpromised, &fresh);
         if (pages_stats.promised + fresh <= pages_limit &&
             heap_memory_charge(fresh * HEAP_PAGE_FRAMES))
             break;
-        // Some of what is given up may be of these pages.
         if (pages_scavenge(fresh) == 0)
             return false;
     }
@@ -496,14 +510,6 @@ bool pages_alloc_group(uint64_t n, unsigned most, uint64_t *first,
     *taken = bits;
     *fresh = bits & ~was;
     return true;
-}
-
-// How many idle pages may stay for good.
-static uint64_t keep_now(void)
-{
-    uint64_t used = pages_stats.total - pages_stats.free;
-
-    return pages_keep != PAGES_KEEP_TENTH ? pages_keep : used / 10 + 32;
 }
 
 // There is more idle memory than before.
