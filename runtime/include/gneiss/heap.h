@@ -83,7 +83,8 @@ void *gn_realloc(void *p, size_t n) GN_FREED_BY_FREE;
 void *gn_alloc(size_t n, enum gn_heap_kind kind, int flags) GN_FREED_BY_FREE
     __attribute__((malloc, alloc_size(1)));
 
-// The same at a multiple of `align`, a power of two up to 256 GiB; else EINVAL.
+// The same at a multiple of `align`, a power of two up to 256 GiB; else EINVAL. It
+// costs addresses, no memory; ENOMEM also if it is larger than the memory there is.
 void *gn_alloc_aligned(size_t n, size_t align, enum gn_heap_kind kind,
                        int flags) GN_FREED_BY_FREE
     __attribute__((malloc, alloc_size(1), alloc_align(2)));
