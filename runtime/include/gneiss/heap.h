@@ -102,7 +102,7 @@ uint64_t gn_heap_trim(void);
 
 // Sets how much free memory is kept, in bytes (UINT64_MAX: a tenth of what is in
 // use), and for how many milliseconds more than that stays before its frames go
-// back (0: at once).
+// back (0: at once). A shorter delay than before counts within a second.
 void gn_heap_keep(uint64_t bytes, unsigned delay_ms);
 
 // Sets how much memory the heap's spans may have together, free pages included, in
