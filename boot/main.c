@@ -244,11 +244,21 @@ static void start_cpus(void)
 }
 
 // The heap gives idle memory back after a while, on the CPU where it became idle.
+// That looks every second at least: gn_heap_keep may have made the while shorter.
+enum { HEAP_LOOK_NS = 1000000000 };
+
+static uint64_t heap_timer(uint64_t now)
+{
+    uint64_t next = heap_tick(now);
+
+    return next != UINT64_MAX ? min_u64(next, now + HEAP_LOOK_NS) : next;
+}
+
 static void arm_heap_timer(uint64_t mono_ns)
 {
-    static struct sched_timer timer = {.fn = heap_tick};
+    static struct sched_timer timer = {.fn = heap_timer};
 
-    sched_timer_set(&timer, mono_ns);
+    sched_timer_set(&timer, min_u64(mono_ns, arch_mono_ns() + HEAP_LOOK_NS));
 }
 
 static void second_stage(void)

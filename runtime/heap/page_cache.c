@@ -76,7 +76,7 @@ uint64_t page_cache_alloc(struct page_cache *c, uint64_t n, bool *zero)
     // What is left of the group may be needed to find n pages.
     if (page == HEAP_NO_PAGE) {
         flush(c);
-        page = pages_alloc(n, zero);
+        page = pages_alloc(n, 1, zero);
     }
     spin_unlock(&heap_lock);
     return page;

@@ -375,14 +375,17 @@ bool pages_add_cpu(unsigned cpu)
     return true;
 }
 
-// By whole chunks, which cost tables of some pages and nothing else.
-static bool grow(uint64_t n)
+// By `slack` and n pages, of which n will be taken. By whole chunks, which cost
+// tables of some pages and nothing else.
+static bool grow(uint64_t slack, uint64_t n)
 {
-    uint64_t first = pages_stats.total, more = align_up(n, CHUNK);
+    uint64_t first = pages_stats.total, more = align_up(slack + n, CHUNK);
     uint64_t chunk = first >> CHUNK_SHIFT, chunks = more >> CHUNK_SHIFT;
 
-    // So that what can't be had costs no tables either.
+    // So that what can't be had costs no tables either, and tables for addresses
+    // that are only skipped no more than 1 % of the memory there is.
     if (more < n || more > MAX_PAGES - first ||
+        slack > heap_memory_total() / HEAP_PAGE ||
         !heap_memory_charge(n * HEAP_PAGE_FRAMES))
         return false;
     heap_memory_uncharge(n * HEAP_PAGE_FRAMES);
@@ -406,6 +409,14 @@ static bool grow(uint64_t n)
 }
 
 // ---- the interface ----
+
+// Whether n more can't be promised, whatever is given up for them.
+static bool is_beyond_limit(uint64_t n)
+{
+    uint64_t used = pages_stats.total - pages_stats.free;
+
+    return n > pages_limit || used > pages_limit - n;
+}
 
 static bool promise(uint64_t page, uint64_t n, bool *zero)
 {
@@ -452,10 +463,10 @@ bool pages_take(uint64_t page, uint64_t n, bool *zero)
 
     if (page < there)
         each_word(page, there - page, count_used, &used);
-    if (used)
+    if (used || is_beyond_limit(n))
         return false;
     // What is free and promised elsewhere is given up before the call fails.
-    while (end > pages_stats.total && !grow(end - pages_stats.total)) {
+    while (end > pages_stats.total && !grow(0, end - pages_stats.total)) {
         if (pages_scavenge(n) == 0)
             return false;
     }
@@ -465,16 +476,18 @@ bool pages_take(uint64_t page, uint64_t n, bool *zero)
     return true;
 }
 
-uint64_t pages_alloc(uint64_t n, bool *zero)
+uint64_t pages_alloc(uint64_t n, uint64_t align, bool *zero)
 {
-    uint64_t page = find(n);
+    uint64_t slack = align - 1, page;
 
+    if (is_beyond_limit(n))
+        return HEAP_NO_PAGE;
     // What is free and promised is given up before the call fails.
-    while (page == HEAP_NO_PAGE) {
-        if (!grow(n) && pages_scavenge(n) == 0)
+    while ((page = find(slack + n)) == HEAP_NO_PAGE) {
+        if (!grow(slack, n) && pages_scavenge(n) == 0)
             return HEAP_NO_PAGE;
-        page = find(n);
     }
+    page = align_up(page, align);
     if (!promise(page, n, zero))
         return HEAP_NO_PAGE;
     take_found(page, n);

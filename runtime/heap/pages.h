@@ -34,10 +34,10 @@ static inline uintptr_t heap_page_address(uint64_t page)
 // outside those of mm. Taken on the system stack (R5).
 extern struct spinlock heap_lock;
 
-// Takes n adjacent pages, promised (R14). Returns the first, or HEAP_NO_PAGE when
-// there is no memory. *zero: all of them read as zero. Context of all here:
-// heap_lock held, system stack.
-MUST_USE uint64_t pages_alloc(uint64_t n, bool *zero);
+// Takes n adjacent pages, promised (R14), the first a multiple of `align`, a power
+// of two. Returns the first, or HEAP_NO_PAGE when there is no memory. *zero: all
+// of them read as zero. Context of all here: heap_lock held, system stack.
+MUST_USE uint64_t pages_alloc(uint64_t n, uint64_t align, bool *zero);
 
 // Takes exactly these pages, if all are free (the heap grows for it). As above.
 MUST_USE bool pages_take(uint64_t page, uint64_t n, bool *zero);

@@ -129,26 +129,18 @@ void span_delete(struct span_source *from, struct span *s)
 struct span *span_new_large(struct span_source *from, uint64_t npages,
                             uint64_t align, enum heap_kind kind)
 {
-    uint64_t slack = align > 1 ? align - 1 : 0;
     struct span *s = prepare(from, npages, 0, kind);
     bool zero;
 
     if (s == NULL)
         return NULL;
-    uint64_t page = pages_alloc(npages + slack, &zero);
+    uint64_t page = pages_alloc(npages, align > 1 ? align : 1, &zero);
 
     if (page == HEAP_NO_PAGE) {
         meta_free(&from->meta, s, struct_size(0));
         return NULL;
     }
-    // What lies before and behind goes back.
-    uint64_t first = align > 1 ? align_up(page, align) : page;
-
-    if (first > page)
-        pages_free(page, first - page);
-    if (first < page + slack)
-        pages_free(first + npages, page + slack - first);
-    publish(s, first, zero);
+    publish(s, page, zero);
     span_large.mallocs++;
     span_large.bytes += span_bytes(s);
     return s;

@@ -300,6 +300,67 @@ static void the_limit_is_kept_and_the_program_asked(void **s)
     heap_alone(limited);
 }
 
+// Alignment costs addresses, no memory but tables for them: less than 1 %.
+static void aligned(void)
+{
+    struct gn_heap_stats s;
+
+    heap_machine(64 * MIB);
+    void *p = gn_alloc_aligned(1, 32 * MIB, GN_MANUAL, 0);
+
+    MUST(p != NULL && (uintptr_t)p % (32 * MIB) == 0);
+    gn_heap_stats(&s);
+    MUST(s.promised < MIB);
+    void *q = gn_alloc_aligned(40 * MIB, 32 * MIB, GN_NOSCAN, 0);
+
+    MUST(q != NULL && (uintptr_t)q % (32 * MIB) == 0);
+    gn_heap_stats(&s);
+    MUST(s.promised < 41 * MIB && s.gc_sys < 2 * MIB);
+    // So more than there is memory is refused, and costs nothing.
+    uint64_t had = s.heap_sys;
+
+    for (size_t align = GIB; align <= ARCH_HEAP_SIZE / 4; align *= 2)
+        MUST(gn_alloc_aligned(1, align, GN_MANUAL, 0) == NULL);
+    gn_heap_stats(&s);
+    MUST(s.heap_sys == had);
+    gn_free(p);
+    gn_free(q);
+    gn_heap_check();
+}
+
+static void alignment_takes_no_memory(void **s)
+{
+    (void)s;
+    heap_alone(aligned);
+}
+
+// What the limit refuses takes no tables either.
+static void refused_by_limit(void)
+{
+    struct gn_heap_stats s;
+
+    heap_machine(64 * MIB);
+    gn_heap_limit(2 * MIB);
+    void *p = gn_alloc(MIB, GN_MANUAL, 0);
+
+    gn_heap_stats(&s);
+    uint64_t had = s.heap_sys;
+
+    MUST(gn_alloc(20 * MIB, GN_MANUAL, 0) == NULL);
+    void *q = gn_realloc(p, 20 * MIB);
+
+    MUST(q == NULL);
+    gn_heap_stats(&s);
+    MUST(s.heap_sys == had);
+    gn_heap_check();
+}
+
+static void what_the_limit_refuses_costs_nothing(void **s)
+{
+    (void)s;
+    heap_alone(refused_by_limit);
+}
+
 static void limited_by_option(void)
 {
     MUST(heap_options("heap.limit=1M") == NULL);
@@ -381,6 +442,8 @@ int main(void)
         cmocka_unit_test(figures_and_walks_agree_with_what_there_is),
         cmocka_unit_test(the_limit_is_kept_and_the_program_asked),
         cmocka_unit_test(the_limit_is_a_boot_option_too),
+        cmocka_unit_test(alignment_takes_no_memory),
+        cmocka_unit_test(what_the_limit_refuses_costs_nothing),
         cmocka_unit_test(large_objects_have_large_pages),
         cmocka_unit_test(idle_memory_goes_back_when_it_was_not_needed),
     };

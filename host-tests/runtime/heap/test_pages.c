@@ -31,7 +31,7 @@ static uint64_t not_pages; // charged for tables
 // ---- the interface, as it is to be called ----
 
 struct call {
-    uint64_t page, n, result;
+    uint64_t page, n, align, result;
     bool ok, zero;
 };
 
@@ -40,7 +40,7 @@ static void alloc_call(void *arg)
     struct call *c = arg;
 
     spin_lock(&heap_lock);
-    c->page = pages_alloc(c->n, &c->zero);
+    c->page = pages_alloc(c->n, c->align > 0 ? c->align : 1, &c->zero);
     spin_unlock(&heap_lock);
 }
 

@@ -83,7 +83,8 @@ void *gn_realloc(void *p, size_t n) GN_FREED_BY_FREE;
 void *gn_alloc(size_t n, enum gn_heap_kind kind, int flags) GN_FREED_BY_FREE
     __attribute__((malloc, alloc_size(1)));
 
-// The same at a multiple of `align`, a power of two up to 256 GiB; else EINVAL.
+// The same at a multiple of `align`, a power of two up to 256 GiB; else EINVAL. It
+// costs addresses, no memory; ENOMEM also if it is larger than the memory there is.
 void *gn_alloc_aligned(size_t n, size_t align, enum gn_heap_kind kind,
                        int flags) GN_FREED_BY_FREE
     __attribute__((malloc, alloc_size(1), alloc_align(2)));
@@ -101,7 +102,7 @@ uint64_t gn_heap_trim(void);
 
 // Sets how much free memory is kept, in bytes (UINT64_MAX: a tenth of what is in
 // use), and for how many milliseconds more than that stays before its frames go
-// back (0: at once).
+// back (0: at once). A shorter delay than before counts within a second.
 void gn_heap_keep(uint64_t bytes, unsigned delay_ms);
 
 // Sets how much memory the heap's spans may have together, free pages included, in
