@@ -204,6 +204,9 @@ bool heap_debug_is_guarded(const void *p, size_t *n, const char *call)
 
     if (!efence && guard_every == 0)
         return false;
+    // Most are the heap's own.
+    if (g.va - ARCH_HEAP_BASE < ARCH_HEAP_SIZE)
+        return false;
     arch_on_system_stack(look_call, &g);
     if (!g.look.in_region)
         return false;
