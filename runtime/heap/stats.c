@@ -212,7 +212,10 @@ static bool walk_block(const struct gn_span *s, char *block, struct walk *w)
 {
     struct span *span = span_of((uintptr_t)block);
 
-    for (unsigned off = 0; off < 16 && span != NULL; off += 2) {
+    // Its pages may be another span's by now.
+    if (span == NULL || span->class != HEAP_CLASS_TINY)
+        return true;
+    for (unsigned off = 0; off < 16; off += 2) {
         size_t n = tiny_usable(span, (uintptr_t)block + off);
 
         if (n > 0 && !w->fn(block + off, n, s->kind, w->arg))
