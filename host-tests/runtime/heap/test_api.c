@@ -304,6 +304,14 @@ static void limited(void)
     while (gn_alloc(500, GN_SCAN, 0) != NULL)
         n++;
     MUST(n > MIB / 2 / 512 && n <= MIB / 512);
+    // What failed is not counted, small as it may be.
+    while (gn_alloc(8, GN_NOSCAN, 0) != NULL)
+        ;
+    gn_heap_stats(&s);
+    n = s.mallocs;
+    MUST(gn_alloc(15, GN_NOSCAN, 0) == NULL);
+    gn_heap_stats(&s);
+    MUST(s.mallocs == n && s.frees == 3);
     MUST(gn_heap_limit(UINT64_MAX) == 4 * MIB);
     MUST(gn_alloc(3 * MIB, GN_MANUAL, 0) != NULL);
     gn_heap_check();
