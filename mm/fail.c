@@ -26,14 +26,19 @@ static const char meaning[] = "N or N+: fail request N for a frame, +: and on";
 
 __attribute__((cold)) static const char *set_fail(const char *s)
 {
+    enum { DIGITS = 18 }; // as many fit
+
+    const char *first = s;
     uint64_t n = 0;
 
-    while (*s >= '0' && *s <= '9')
+    while (*s >= '0' && *s <= '9' && s < first + DIGITS)
         n = n * 10 + (uint64_t)(*s++ - '0');
     bool on = *s == '+';
 
+    if (s == first || s[on] != '\0')
+        return meaning;
     mm_fail_at(n, on);
-    return s[on] == '\0' ? NULL : meaning;
+    return NULL;
 }
 
 OPTION_CALL(opt_fail, "mm.fail", set_fail, meaning);

@@ -1,5 +1,6 @@
 // <gneiss/heap.h>, call by call.
 
+#include <gneiss/cpu.h>
 #include <gneiss/heap.h>
 #include <gneiss/mem.h> // programs may use both
 
@@ -423,6 +424,41 @@ static void test_limit(void)
     free(p[0]);
 }
 
+static uint64_t objects_of(uint32_t size)
+{
+    static struct gn_class_stats rows[128];
+    size_t n = gn_heap_classes(rows, 128);
+
+    for (size_t i = 0; i < n; i++)
+        if (rows[i].size == size)
+            return rows[i].objects;
+    return 0;
+}
+
+// What another CPU has freed is free, though its owner does not know of it yet.
+static void free_there(void *p)
+{
+    free(*(void **)p);
+    __atomic_store_n((void **)p, NULL, __ATOMIC_RELEASE);
+}
+
+static void test_freed_elsewhere(void)
+{
+    uint64_t had = objects_of(2048);
+    void *p = malloc(2000);
+
+    if (gn_cpu_count() == 1 || p == NULL) {
+        free(p);
+        return;
+    }
+    int err = gn_cpu_start(1, free_there, &p);
+
+    while (err == 0 && __atomic_load_n(&p, __ATOMIC_ACQUIRE) != NULL)
+        usleep(1000);
+    ok(err == 0 && objects_of(2048) == had,
+       "an object that another CPU has freed is not counted");
+}
+
 static void test_keep(void)
 {
     struct gn_heap_stats st;
@@ -473,6 +509,7 @@ int main(int argc, char **argv)
     test_figures();
     test_metadata();
     test_limit();
+    test_freed_elsewhere();
     test_keep();
     gn_heap_check();
     return tap_end();

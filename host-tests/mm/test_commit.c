@@ -68,6 +68,8 @@ static void the_request_that_fails_is_an_option(void **state)
     assert_null(parse("mm.fail=0"));
     assert_non_null(parse("mm.fail=x"));
     assert_non_null(parse("mm.fail=1+1"));
+    assert_non_null(parse("mm.fail=+"));
+    assert_non_null(parse("mm.fail=18446744073709551617"));
     assert_non_null(parse("mm.fail=-1"));
     mm_fail_at(0, false);
     frame_put(a);

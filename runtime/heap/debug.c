@@ -54,14 +54,19 @@ static const char fail_meaning[] =
 
 static const char *set_fail(const char *s)
 {
+    enum { DIGITS = 18 }; // as many fit
+
+    const char *first = s;
     uint64_t n = 0;
 
-    while (*s >= '0' && *s <= '9')
+    while (*s >= '0' && *s <= '9' && s < first + DIGITS)
         n = n * 10 + (uint64_t)(*s++ - '0');
     bool on = *s == '+';
 
+    if (s == first || s[on] != '\0')
+        return fail_meaning;
     fail_in = n > 0 ? 2 * n + on : 0;
-    return s[on] == '\0' ? NULL : fail_meaning;
+    return NULL;
 }
 
 OPTION_CALL(opt_fail, "heap.fail", set_fail, fail_meaning);
@@ -203,6 +208,9 @@ bool heap_debug_is_guarded(const void *p, size_t *n, const char *call)
     struct guarded g = {.va = (uintptr_t)p};
 
     if (!efence && guard_every == 0)
+        return false;
+    // Most are the heap's own.
+    if (g.va - ARCH_HEAP_BASE < ARCH_HEAP_SIZE)
         return false;
     arch_on_system_stack(look_call, &g);
     if (!g.look.in_region)

@@ -30,6 +30,16 @@ OPTION_ROW(opt_limit, "heap.limit",
 static bool (*out_of_memory)(size_t, void *); // [c] or set when nobody fails
 static void *out_of_memory_arg;
 
+// A call-back that runs, on the stack of its goroutine.
+struct asking {
+    struct asking *next;
+    const void *g;
+    bool already; // it runs on this goroutine
+};
+
+static struct spinlock asking_lock; // inside of no other, no other inside
+static struct asking *all_asking;   // [asking_lock]
+
 void heap_init(void)
 {
     span_init();
@@ -94,6 +104,47 @@ static bool flush_others(void)
     return true;
 }
 
+static void asking_begin(void *arg)
+{
+    struct asking *me = arg;
+
+    spin_lock(&asking_lock);
+    for (struct asking *a = all_asking; a != NULL; a = a->next)
+        me->already |= a->g == me->g;
+    if (!me->already) {
+        me->next = all_asking;
+        all_asking = me;
+    }
+    spin_unlock(&asking_lock);
+}
+
+static void asking_end(void *arg)
+{
+    struct asking *me = arg, **at = &all_asking;
+
+    spin_lock(&asking_lock);
+    while (*at != me)
+        at = &(*at)->next;
+    *at = me->next;
+    spin_unlock(&asking_lock);
+}
+
+// What the call-back can't have itself is not asked for again: that would not end.
+static bool ask_program(size_t n)
+{
+    struct asking me = {.g = arch_current()};
+
+    if (out_of_memory == NULL)
+        return false;
+    arch_on_system_stack(asking_begin, &me);
+    if (me.already)
+        return false;
+    bool again = out_of_memory(n, out_of_memory_arg);
+
+    arch_on_system_stack(asking_end, &me);
+    return again;
+}
+
 bool heap_get_memory(size_t n, unsigned *tried)
 {
     switch ((*tried)++) {
@@ -107,7 +158,7 @@ bool heap_get_memory(size_t n, unsigned *tried)
             return true;
         __attribute__((fallthrough));
     default:
-        return out_of_memory != NULL && out_of_memory(n, out_of_memory_arg);
+        return ask_program(n);
     }
 }
 

@@ -19,8 +19,8 @@ static unsigned popcount(uint64_t v)
     return (unsigned)__builtin_popcountll(v);
 }
 
-// Alloc bits set in the pages of a span.
-static uint64_t live_in(const struct span *s)
+// Alloc bits set in the pages of a span, less what others have freed since.
+static uint64_t live_in(struct span *s)
 {
     const uint64_t *bits = &PAGES_ALLOC_BITS[span_base(s) / 1024];
     uint64_t n = 0;
@@ -29,6 +29,12 @@ static uint64_t live_in(const struct span *s)
         return bits[0] & 1;
     for (uint64_t w = 0; w < s->npages * (HEAP_PAGE / 1024); w++)
         n += popcount(bits[w]);
+    for (unsigned w = 0; w < span_words(s); w++) {
+        uint64_t freed = popcount(atomic_load_explicit(&span_remote_bits(s)[w],
+                                                       memory_order_relaxed));
+
+        n -= min_u64(n, freed); // they may change meanwhile
+    }
     return n;
 }
 
@@ -179,7 +185,13 @@ static void describe(struct span *s, struct gn_span *out)
     for (unsigned i = 0; i < out->objects; i++) {
         uint64_t at = (uintptr_t)out->address + i * out->object_size;
 
-        if (PAGES_ALLOC_BITS[at / 1024] >> at / 16 % 64 & 1) {
+        bool freed =
+            s->class != 0 && (atomic_load_explicit(&span_remote_bits(s)[i / 64],
+                                                   memory_order_relaxed) >>
+                                  i % 64 &
+                              1) != 0;
+
+        if (!freed && (PAGES_ALLOC_BITS[at / 1024] >> at / 16 % 64 & 1) != 0) {
             out->allocated_bits[i / 64] |= UINT64_C(1) << i % 64;
             out->allocated++;
         }
@@ -212,7 +224,10 @@ static bool walk_block(const struct gn_span *s, char *block, struct walk *w)
 {
     struct span *span = span_of((uintptr_t)block);
 
-    for (unsigned off = 0; off < 16 && span != NULL; off += 2) {
+    // Its pages may be another span's by now.
+    if (span == NULL || span->class != HEAP_CLASS_TINY)
+        return true;
+    for (unsigned off = 0; off < 16; off += 2) {
         size_t n = tiny_usable(span, (uintptr_t)block + off);
 
         if (n > 0 && !w->fn(block + off, n, s->kind, w->arg))

@@ -121,11 +121,15 @@ void *tiny_alloc(struct cache *c, size_t n)
 {
     unsigned off = (unsigned)align_up(c->tiny_end, align_of(n));
 
-    c->tiny_mallocs++;
-    if (c->tiny == 0 || off > LAST || off + n > 16)
-        return new_block(c, n);
+    if (c->tiny == 0 || off > LAST || off + n > 16) {
+        void *p = new_block(c, n);
+
+        c->tiny_mallocs += p != NULL;
+        return p;
+    }
     struct span *s = span_of(c->tiny);
 
+    c->tiny_mallocs++;
     set_begin(s, span_slot(s, c->tiny), off, 0);
     set_end(c, off + n);
     return (void *)(c->tiny + off);

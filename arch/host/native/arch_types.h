@@ -74,6 +74,12 @@ static inline unsigned arch_cpu_id(void)
     return native_cpu.number - 1;
 }
 
+// There are no goroutines.
+static inline void *arch_current(void)
+{
+    return NULL;
+}
+
 static inline void *arch_local(void)
 {
     return native_cpu.local;

@@ -265,6 +265,15 @@ static bool give_ballast(size_t n, void *arg)
     return true;
 }
 
+// Allocates what can't be had either.
+static bool allocate_more(size_t n, void *arg)
+{
+    MUST(++*(unsigned *)arg < 3);
+    MUST(gn_alloc(n, GN_MANUAL, 0) == NULL && errno == ENOMEM);
+    gn_free(gn_alloc(100, GN_MANUAL, 0));
+    return false;
+}
+
 static void limited(void)
 {
     struct gn_heap_stats s;
@@ -282,6 +291,12 @@ static void limited(void)
 
     MUST(p != NULL && asked == 1 && ballast == NULL);
     MUST(gn_alloc(3 * MIB, GN_MANUAL, 0) == NULL && asked == 2);
+    // The call-back's own failures don't call it again; later ones do.
+    unsigned depth = 0;
+
+    gn_on_oom(allocate_more, &depth);
+    MUST(gn_alloc(3 * MIB, GN_MANUAL, 0) == NULL && depth == 1);
+    MUST(gn_alloc(3 * MIB, GN_MANUAL, 0) == NULL && depth == 2);
     // Small ones meet it too, and nothing is lost.
     size_t n = 0;
 
@@ -289,6 +304,14 @@ static void limited(void)
     while (gn_alloc(500, GN_SCAN, 0) != NULL)
         n++;
     MUST(n > MIB / 2 / 512 && n <= MIB / 512);
+    // What failed is not counted, small as it may be.
+    while (gn_alloc(8, GN_NOSCAN, 0) != NULL)
+        ;
+    gn_heap_stats(&s);
+    n = s.mallocs;
+    MUST(gn_alloc(15, GN_NOSCAN, 0) == NULL);
+    gn_heap_stats(&s);
+    MUST(s.mallocs == n && s.frees == 3);
     MUST(gn_heap_limit(UINT64_MAX) == 4 * MIB);
     MUST(gn_alloc(3 * MIB, GN_MANUAL, 0) != NULL);
     gn_heap_check();

@@ -280,6 +280,9 @@ static void refuse_none(void)
     MUST(heap_malloc(10) != NULL);
     MUST(heap_options("heap.fail=x") != NULL);
     MUST(heap_options("heap.fail=3++") != NULL);
+    MUST(heap_options("heap.fail=") != NULL);
+    MUST(heap_options("heap.fail=+") != NULL);
+    MUST(heap_options("heap.fail=18446744073709551617") != NULL);
 }
 
 static void refuse_guarded(void)

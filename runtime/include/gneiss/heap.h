@@ -112,8 +112,10 @@ uint64_t gn_heap_limit(uint64_t bytes);
 
 // fn(n, arg) is called when n bytes can't be had although everything else was
 // tried: before the allocating call returns NULL, on the goroutine that called it,
-// which holds no lock of the heap. It may free memory. true: try again; false:
-// give up. NULL: nothing is called. One at a time; not while others allocate.
+// which holds no lock of the heap. It may free memory, and allocate: what it can't
+// have itself is NULL at once. It must return. true: try again; false: give up.
+// Several goroutines may be in it. fn = NULL: nothing is called. Context of
+// gn_on_oom: nobody allocates at that time.
 void gn_on_oom(bool (*fn)(size_t n, void *arg), void *arg);
 
 // ---- figures ----------------------------------------------------------------
