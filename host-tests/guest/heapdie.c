@@ -50,6 +50,9 @@ int main(int argc, char **argv)
     } else if (strcmp(what, "double_remote") == 0) {
         par_run(free_there, p);
         par_run(free_once_more, p);
+    } else if (strcmp(what, "realloc_remote") == 0) {
+        par_run(free_there, p);
+        p = realloc(p, 50); // its owner has not taken notice yet
     } else if (strcmp(what, "interior") == 0) {
         free(p + 16);
     } else if (strcmp(what, "interior_large") == 0) {

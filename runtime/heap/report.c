@@ -23,7 +23,8 @@ bool heap_place_of(uintptr_t va, struct heap_place *place)
 
     place->allocated = (atomic_load_explicit(bits, memory_order_relaxed) >>
                             place->object / 16 % 64 &
-                        1) != 0;
+                        1) != 0 &&
+                       !span_freed_remotely(s, slot);
     return true;
 }
 

@@ -68,7 +68,7 @@ struct span {
     _Atomic uint8_t freeing; // [a] CPUs that free into it from outside
     bool listed : 1;         // [o] on a list of spans with free slots
     bool zero : 1;           // [o] its pages read as zero when it was made
-    bool huge : 1;           // [c] it may have large pages: dropped as a whole
+    bool huge : 1;           // [o] it may have large pages: dropped as a whole
     uint64_t bits[];         // [o] free; then [a] remote
 };
 
@@ -85,6 +85,16 @@ static inline uint64_t *span_free_bits(struct span *s)
 static inline _Atomic uint64_t *span_remote_bits(struct span *s)
 {
     return (_Atomic uint64_t *)(s->bits + span_words(s));
+}
+
+// Whether another CPU has freed an object that the owner does not know of yet.
+static inline bool span_freed_remotely(struct span *s, unsigned slot)
+{
+    return s->divide != 0 &&
+           (atomic_load_explicit(&span_remote_bits(s)[slot / 64],
+                                 memory_order_relaxed) >>
+                slot % 64 &
+            1) != 0;
 }
 
 static inline uintptr_t span_base(const struct span *s)

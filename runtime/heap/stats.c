@@ -171,33 +171,32 @@ size_t gn_heap_classes(struct gn_class_stats *rows, size_t n)
 
 static void describe(struct span *s, struct gn_span *out)
 {
+    // Once: the struct may become another span's meanwhile.
+    unsigned class = *(volatile uint8_t *)&s->class;
+    size_t bytes = span_bytes(s);
+
     *out = (struct gn_span){
         .address = (void *)span_base(s),
-        .bytes = span_bytes(s),
-        .object_size =
-            s->class != 0 ? heap_classes[s->class].size : span_bytes(s),
-        .objects = s->class != 0 ? s->slots : 1,
+        .bytes = bytes,
+        .object_size = class != 0 ? heap_classes[class].size : bytes,
+        .objects = class != 0 ? heap_classes[class].slots : 1,
         .free = s->nfree,
         .cpu = atomic_load_explicit(&s->owner, memory_order_relaxed) - 1,
         .kind = (enum gn_heap_kind)s->kind,
-        .shared = s->class == HEAP_CLASS_TINY,
+        .shared = class == HEAP_CLASS_TINY,
     };
     for (unsigned i = 0; i < out->objects; i++) {
         uint64_t at = (uintptr_t)out->address + i * out->object_size;
 
-        bool freed =
-            s->class != 0 && (atomic_load_explicit(&span_remote_bits(s)[i / 64],
-                                                   memory_order_relaxed) >>
-                                  i % 64 &
-                              1) != 0;
-
-        if (!freed && (PAGES_ALLOC_BITS[at / 1024] >> at / 16 % 64 & 1) != 0) {
+        if (at < pages_end() && !span_freed_remotely(s, i) &&
+            (PAGES_ALLOC_BITS[at / 1024] >> at / 16 % 64 & 1) != 0) {
             out->allocated_bits[i / 64] |= UINT64_C(1) << i % 64;
             out->allocated++;
         }
     }
-    if (s->class != 0)
-        memcpy(out->free_bits, span_free_bits(s), span_words(s) * 8);
+    if (class != 0)
+        memcpy(out->free_bits, span_free_bits(s),
+               (heap_classes[class].slots + 63u) / 64 * 8);
 }
 
 bool gn_heap_spans(bool (*fn)(const struct gn_span *s, void *arg), void *arg)
