@@ -466,13 +466,13 @@ void cache_init(void)
     stack_bytes = total < 64 * MIB ? 8 * KIB : 64 * KIB;
     page_cache_most = (unsigned)min_u64(total / HEAP_PAGE / 512, 64);
     owned_init();
-    for (unsigned i = 0; i < ARRAY_LEN(cache_manual_stack); i++) {
-        while (heap_classes[c].size < i || !cache_takes(c))
-            c++;
-        cache_manual_stack[i] = (uint16_t)(cache_index(c, HEAP_MANUAL) *
-                                           sizeof(struct cache_stack));
+    for (size_t n = 0; n <= HEAP_FAST_MAX; c++) {
+        unsigned i = cache_index(c, HEAP_MANUAL);
+
+        for (; cache_takes(c) && n <= heap_classes[c].size; n++)
+            cache_manual_stack[n] = (uint16_t)(i * sizeof(struct cache_stack));
     }
-    ASSERT(heap_classes[c].size == HEAP_FAST_MAX &&
+    ASSERT(heap_classes[c - 1].size == HEAP_FAST_MAX &&
            heap_classes[CACHE_CLASSES - 1].size == HEAP_CACHE_MAX);
 }
 
