@@ -62,3 +62,17 @@ const char *option_parse(char *line, struct option_words *words, char *err,
 
 // Calls emit(row) for every option, sorted by name.
 void option_each(void (*emit)(const struct option *o, void *arg), void *arg);
+
+// For options that name the Nth of something, or all from it on: "N" or "N+".
+// False: it is neither.
+static inline bool option_count(const char *s, uint64_t *n, bool *on)
+{
+    enum { DIGITS = 18 }; // as many fit
+
+    const char *first = s;
+
+    for (*n = 0; *s >= '0' && *s <= '9' && s < first + DIGITS; s++)
+        *n = *n * 10 + (uint64_t)(*s - '0');
+    *on = *s == '+';
+    return s != first && s[*on] == '\0';
+}

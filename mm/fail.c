@@ -24,18 +24,12 @@ __attribute__((cold)) bool mm_fail_now(void)
 
 static const char meaning[] = "N or N+: fail request N for a frame, +: and on";
 
-__attribute__((cold)) static const char *set_fail(const char *s)
+static const char *set_fail(const char *s)
 {
-    enum { DIGITS = 18 }; // as many fit
+    uint64_t n;
+    bool on;
 
-    const char *first = s;
-    uint64_t n = 0;
-
-    while (*s >= '0' && *s <= '9' && s < first + DIGITS)
-        n = n * 10 + (uint64_t)(*s++ - '0');
-    bool on = *s == '+';
-
-    if (s == first || s[on] != '\0')
+    if (!option_count(s, &n, &on))
         return meaning;
     mm_fail_at(n, on);
     return NULL;

@@ -54,16 +54,10 @@ static const char fail_meaning[] =
 
 static const char *set_fail(const char *s)
 {
-    enum { DIGITS = 18 }; // as many fit
+    uint64_t n;
+    bool on;
 
-    const char *first = s;
-    uint64_t n = 0;
-
-    while (*s >= '0' && *s <= '9' && s < first + DIGITS)
-        n = n * 10 + (uint64_t)(*s++ - '0');
-    bool on = *s == '+';
-
-    if (s == first || s[on] != '\0')
+    if (!option_count(s, &n, &on))
         return fail_meaning;
     fail_in = n > 0 ? 2 * n + on : 0;
     return NULL;
@@ -89,7 +83,10 @@ bool heap_debug_refuse(void)
 {
     uint64_t left = atomic_load_explicit(&fail_in, memory_order_relaxed);
 
-    if (check_every > 0 && ++calls % check_every == 0)
+    if (check_every > 0 &&
+        atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) %
+                check_every ==
+            check_every - 1)
         heap_check();
     do {
         if (left < 2)
@@ -136,7 +133,10 @@ void heap_debug_allocated(void *p, size_t n, size_t usable)
 
 void heap_debug_freed(void *p, size_t n)
 {
-    if (check_every > 0 && ++calls % check_every == 0)
+    if (check_every > 0 &&
+        atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) %
+                check_every ==
+            check_every - 1)
         heap_check();
     if (fill && n <= HEAP_SMALL_MAX)
         memset(p, FILL_FREED, n);
