@@ -27,7 +27,8 @@ static int check(const void *p, size_t *bytes)
 
     if (*bytes == 0 || n == 0 || va % PAGE_SIZE != 0)
         return -EINVAL;
-    if (va >= ARCH_HEAP_BASE && va - ARCH_HEAP_BASE < ARCH_HEAP_SIZE)
+    if ((va >= ARCH_HEAP_BASE && va - ARCH_HEAP_BASE < ARCH_HEAP_SIZE) ||
+        (va >= ARCH_STACK_BASE && va < ARCH_STACK_END))
         return -EPERM;
     if (va < ARCH_REGION_BASE || va >= ARCH_REGION_END ||
         n > ARCH_REGION_END - va)
