@@ -8,7 +8,11 @@
 
 #include "apps/tour/tour.h"
 
-enum { ROUNDS = 4, PATIENCE_NS = 2000000000 };
+enum {
+    ROUNDS = 4,
+    PATIENCE_NS = 2000000000,
+    SLOW_NS = 100000, // no shootdown takes so long if all CPUs run
+};
 
 // One reader for each CPU but ours.
 static struct reader {
@@ -121,9 +125,16 @@ void chapter_shootdown(void)
     claim(zeros == others,
           "CPU %u took the page away; each of them reads 0 now", gn_cpu_id());
     say("Frame 0x%llx was reused only after all had acknowledged.\n", old);
-    if (start_readers(word) == others)
+    if (start_readers(word) == others) {
+        unsigned busy_ns = discard_cost(word);
+
         say("discard of a page: %u ns while they sleep, %u ns while they read",
-            idle_ns, discard_cost(word));
+            idle_ns, busy_ns);
+        say("(a sleeper is marked; a reader is interrupted and must answer)");
+        if (busy_ns > SLOW_NS)
+            say("(where the machine has fewer CPUs than the guest, it first "
+                "waits its turn)");
+    }
     stop_readers();
     gn_unmap(word, PAGE);
 }

@@ -148,7 +148,7 @@ mem_die() # which, regex...
 mem_die past '^panic: invalid memory access \(write of' \
     'no region, 0 bytes past the end of mapped memory'
 mem_die unmapped '^panic: invalid memory access \(write of' 'no region'
-mem_die reserve '^panic: forbidden memory access \(read of' 'reserved addresses'
+mem_die reserve '^panic: forbidden memory access \(read of' 'range of gn_reserve'
 mem_die decommitted '^panic: forbidden memory access \(write of' 'mapped memory'
 mem_die zeros '^panic: invalid memory access \(read of' 'no region'
 mem_die guard '^panic: forbidden memory access \(write of' 'a guard'

@@ -123,7 +123,7 @@ int gn_protect(void *p, size_t bytes, int prot)
 
 void *gn_reserve(size_t bytes)
 {
-    return gn_map_named(NULL, bytes, GN_NONE, 0, "reserved addresses");
+    return gn_map_named(NULL, bytes, GN_NONE, 0, "range of gn_reserve");
 }
 
 int gn_commit(void *p, size_t bytes, int prot)

@@ -99,7 +99,8 @@ int gn_protect(void *p, size_t bytes, int prot);
 // ---- address space without memory -------------------------------------------
 
 // Takes bytes (rounded up) of address space, terabytes if you like, and nothing
-// else. Returns its address; access faults. Fails with EINVAL or ENOMEM.
+// else. Its name is "range of gn_reserve", now and later. Returns its address;
+// access faults. Fails with EINVAL or ENOMEM.
 void *gn_reserve(size_t bytes);
 
 // Makes [p, p + bytes), bytes rounded up, usable with rights prot (not GN_NONE):
@@ -193,7 +194,8 @@ int gn_watch(int watcher, const void *p);
 // Returns how many were put there. If that is max, there may be more: they come
 // with the next call. A store that comes while it works is reported now or next
 // time, never lost; once in a while a page is reported that was not stored to.
-// -EINVAL: not watched.
+// A large page (GN_PROMOTE) has one dirty bit: a store anywhere in it reports all
+// its 512 (2 MiB) or 262,144 (1 GiB) pages. -EINVAL: not watched.
 long gn_watch_collect(int watcher, const void *p, void **pages, size_t max);
 
 // ---- looking ----------------------------------------------------------------
