@@ -285,10 +285,13 @@ bool frame_zero_ahead(void)
 
 void frame_cache_flush(void)
 {
-    struct frame_cache *c = mine();
     paddr_t p;
 
-    if (c != NULL) {
+    for (unsigned i = 0; i < ARCH_MAX_CPUS; i++) {
+        struct frame_cache *c = caches[i];
+
+        if (c == NULL)
+            continue;
         spin_lock(&c->lock);
         frame_give_batch(c->frames, c->n);
         set_n(c, 0);

@@ -28,7 +28,7 @@ bool frame_reserve_low(void);
 // nothing to do. For idle CPUs. Context: scheduler, system stack.
 bool frame_zero_ahead(void);
 
-// Gives all that this CPU holds, but the reserve, back to the buddy allocator.
+// Gives all that the CPUs hold, but their reserves, back to the buddy allocator.
 void frame_cache_flush(void);
 
 struct frame_cache_stats {

@@ -149,6 +149,9 @@ static bool promote_1gib(struct region *r, uintptr_t va, pte_t *old)
         vm_thaw(r);
     }
     mm_uncharge(UINT64_C(1) << vm_order(3));
+    // The last old frames would be taken from the caches, for tables say, and
+    // then what was there would be no block for the next 1 GiB.
+    frame_cache_flush();
     return whole;
 }
 
