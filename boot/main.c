@@ -23,7 +23,7 @@
 #include "runtime/sched/input.h"
 #include "runtime/stack/stack.h"
 
-enum { STATUS_OK = 0, STATUS_BOOT = 2, CMDLINE_MAX = 4096 };
+enum { STATUS_OK = 0, STATUS_BOOT = 2 };
 
 extern char image_start[], text_start[], text_end[], rodata_start[],
     rodata_end[], data_start[], bss_end[], boot_start[], boot_end[],
@@ -47,8 +47,8 @@ static const char *args_file;
 OPTION_STRING(opt_args, "args.file", args_file,
               "take the arguments from this file, each ended by NUL");
 
-static char cmdline[CMDLINE_MAX];
 static struct option_words words;
+static char no_name[1]; // argv[0], if the loader gave none
 static struct pvh_boot pvh;
 static paddr_t trampoline;
 
@@ -75,12 +75,8 @@ static void read_options(void)
         "boot options (make run OPTS=\"name=value ...\"):\n"
         "  env.NAME           an environment variable of the program\n";
     static char err[640];
-    size_t n = strlen(pvh.cmdline);
-
-    if (n >= sizeof cmdline)
-        boot_fail("the command line is longer than 4095 bytes");
-    memcpy(cmdline, pvh.cmdline, n + 1);
-    const char *wrong = option_parse(cmdline, &words, err, sizeof err);
+    // In place: its page is kept.
+    const char *wrong = option_parse(pvh.cmdline, &words, err, sizeof err);
 
     if (wrong != NULL)
         boot_fail(wrong);
@@ -111,6 +107,8 @@ static paddr_t find_trampoline(const struct mm_boot *b)
 
         if (p == 0)
             p = PAGE_SIZE;
+        if (p < pvh.words.end && p + PAGE_SIZE > pvh.words.start)
+            p = align_up(pvh.words.end, PAGE_SIZE);
         if (p + PAGE_SIZE <= b->ram[i].end && p < 0xa0000)
             return paddr(p);
     }
@@ -136,6 +134,8 @@ static void start_memory(struct mm_boot *b)
                                             (uintptr_t)image_end - IMAGE_BASE};
     if (pvh.initrd.end != 0)
         b->keep[b->nkeep++] = pvh.initrd;
+    if (pvh.words.end != 0)
+        b->keep[b->nkeep++] = pvh.words;
     if (b->ncut != 0)
         fmt_err(
             "gneiss: the memory map has %u pieces: the smallest %u, %lu KiB, "
@@ -164,7 +164,7 @@ static void run_main(void *arg)
     if (size > 0)
         initrd = arch_direct(paddr(pvh.initrd.start));
     if (words.argc == 0)
-        words.argv[words.argc++] = cmdline + strlen(cmdline);
+        words.argv[words.argc++] = no_name;
     libc_init(initrd, size, words.envp);
     char **argv = words.argv;
 

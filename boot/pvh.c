@@ -2,6 +2,8 @@
 
 #include "boot/pvh.h"
 
+#include <string.h>
+
 struct start_info {
     uint32_t magic, version, flags, nr_modules;
     uint64_t modlist, cmdline, rsdp;
@@ -13,7 +15,7 @@ struct module {
     uint64_t pa, size, cmdline, reserved;
 };
 
-enum { START_MAGIC = 0x336ec578 };
+enum { START_MAGIC = 0x336ec578, CMDLINE_MAX = 4096 };
 
 #define BOOT_REACH UINT64_C(0x40000000)
 
@@ -26,7 +28,9 @@ const char *pvh_read(paddr_t pa, struct pvh_boot *out, struct mm_boot *b)
 {
     const struct start_info *s = reach(pa.raw, sizeof *s);
 
-    *out = (struct pvh_boot){.cmdline = ""};
+    static char none[1];
+
+    *out = (struct pvh_boot){.cmdline = none};
     if (s == NULL || s->magic != START_MAGIC)
         return "no PVH start info: start the image with -kernel";
     if (s->version < 1 || s->memmap_entries == 0)
@@ -41,8 +45,14 @@ const char *pvh_read(paddr_t pa, struct pvh_boot *out, struct mm_boot *b)
     mm_read_map(b, m, s->memmap_entries);
     if (mod != NULL && mod->size != 0)
         out->initrd = (struct mm_range){mod->pa, mod->pa + mod->size};
-    if (s->cmdline != 0 && reach(s->cmdline, 1) != NULL)
-        out->cmdline = reach(s->cmdline, 1);
+    if (s->cmdline != 0 && reach(s->cmdline, CMDLINE_MAX) != NULL) {
+        out->cmdline = reach(s->cmdline, CMDLINE_MAX);
+        uint64_t n = strnlen(out->cmdline, CMDLINE_MAX) + 1;
+
+        if (n > CMDLINE_MAX)
+            return "the command line is longer than 4095 bytes";
+        out->words = (struct mm_range){s->cmdline, s->cmdline + n};
+    }
     out->rsdp = paddr(s->rsdp);
     return NULL;
 }

@@ -7,8 +7,9 @@
 
 struct pvh_boot {
     struct mm_range initrd; // empty if there is none
+    struct mm_range words;  // where the command line lies, the same
     paddr_t rsdp;           // 0 if unknown
-    const char *cmdline;    // "" if none; the loader's memory
+    char *cmdline;          // "" if none; the loader's memory, ours to change
 };
 
 // Reads the start info at pa (below 1 GiB) and adds the memory map to b.
