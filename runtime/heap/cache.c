@@ -59,6 +59,8 @@ static void cpu_init(void *arg)
     for (unsigned i = 0; i < CACHE_STACKS; i++)
         c->stack[i].top = no_stack;
     c->classes = pages_classes(cpu);
+    if (heap_debug_guards())
+        (void)heap_debug_sample(&c->until_guard);
     atomic_store_explicit(&caches[cpu], c, memory_order_release);
     arch_set_local(c);
 }
@@ -259,13 +261,6 @@ static void *alloc_slow(size_t n, enum heap_kind kind, size_t align,
 
     if (heap_debug_on && heap_debug_refuse())
         return NULL;
-    if (heap_debug_efence() ||
-        heap_debug_sample(small != 0 ? batch_of(heap_class_of(small)) : 1)) {
-        *fresh = true;
-        a.p = heap_debug_guarded(n, align);
-        if (a.p != NULL || (heap_debug_efence() && align <= PAGE_SIZE))
-            return a.p;
-    }
     unsigned tried = 0;
 
     do
@@ -292,10 +287,38 @@ static void *alloc_cached(size_t n, enum heap_kind kind, bool *fresh)
     return p;
 }
 
+// A guarded object, if this one is to be. *refused: one was to be, and can't.
+static void *alloc_guarded(size_t n, enum heap_kind kind, size_t align,
+                           bool *fresh, bool *refused)
+{
+    preempt_disable();
+    struct cache *c = arch_local();
+    bool is = heap_debug_sample(&c->until_guard);
+
+    preempt_enable();
+    if (!is)
+        return NULL;
+    *refused = heap_debug_on && heap_debug_refuse();
+    void *p = *refused ? NULL : heap_debug_guarded(n, align, kind);
+
+    if (p == NULL)
+        *refused |= heap_debug_efence() && align <= PAGE_SIZE;
+    else if (heap_debug_on)
+        heap_debug_allocated(p, n, n);
+    *fresh = !heap_debug_on;
+    return p;
+}
+
 void *cache_alloc(size_t n, enum heap_kind kind, size_t align, bool *fresh)
 {
     void *p = NULL;
+    bool refused = false;
 
+    if (heap_debug_guards()) {
+        p = alloc_guarded(n, kind, align, fresh, &refused);
+        if (p != NULL || refused)
+            return p;
+    }
     // A multiple of the alignment: so the object lies at one then.
     if (align <= 16)
         n = align_up(n, kind == HEAP_MANUAL ? 16 : align);
@@ -435,11 +458,11 @@ void cache_free_slow(void *p)
 {
     struct free_call f = {.p = p};
     struct heap_place at;
-    size_t n;
+    struct heap_object o;
 
     if (p == NULL)
         return;
-    if (heap_debug_is_guarded(p, &n, "free")) {
+    if (heap_debug_is_guarded(p, &o, "free")) {
         heap_debug_free_guarded(p);
         return;
     }
@@ -470,7 +493,9 @@ void cache_init(void)
         unsigned i = cache_index(c, HEAP_MANUAL);
 
         for (; cache_takes(c) && n <= heap_classes[c].size; n++)
-            cache_manual_stack[n] = (uint16_t)(i * sizeof(struct cache_stack));
+            if (!heap_debug_guards())
+                cache_manual_stack[n] =
+                    (uint16_t)(i * sizeof(struct cache_stack));
     }
     ASSERT(heap_classes[c - 1].size == HEAP_FAST_MAX &&
            heap_classes[CACHE_CLASSES - 1].size == HEAP_CACHE_MAX);

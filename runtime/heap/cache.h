@@ -21,7 +21,7 @@ _Static_assert(CACHE_ALIGN == (int)META_BLOCK,
 //     ____  NULL  obj  obj  obj  ____  ____ |
 //                                ^ top      ^ 2 KiB
 //
-// Stack 0 stands for "not here": always full.
+// Stack 0 stands for "not here": always full, and empty.
 //
 // `classes` says for each heap page which stack takes its objects: 0 unless the
 // page belongs to a span of this CPU. So a free finds out that an object is its
@@ -46,6 +46,7 @@ struct cache {
     uintptr_t tiny;            // [o] block that is being filled; 0: none
     unsigned tiny_end;         // [o] how far
     uint64_t tiny_mallocs;     // [o]
+    uint64_t until_guard;      // [o] allocations, see heap_debug_sample
     _Atomic bool flush;        // [a] somebody needs memory: flush
 };
 
@@ -71,6 +72,7 @@ static inline bool cache_takes(unsigned class)
 struct cache *cache_of_cpu(unsigned cpu);
 
 // Where the stack for n bytes of manual memory lies in a struct cache, in bytes.
+// With heap.guard always stack 0, so that malloc comes by cache_alloc.
 extern uint16_t cache_manual_stack[HEAP_FAST_MAX + 1]; // [c]
 
 // Where the fast paths end: each is the last call of one. errno is set.

@@ -5,11 +5,15 @@
 // addresses stay taken for a while, so that a use of either kind faults at the
 // instruction that commits it.
 //
-//   | size ... (unused) ... | object | nothing |
-//   ^ mapping                        ^ end of the mapping
+//   | header ... (unused) ... | object | nothing |
+//   ^ mapping                          ^ end of the mapping
+//
+// Which ones: with heap.guard=N each CPU counts its allocations down from a random
+// number, N on average, so that no loop keeps in step with it. Frees are as fast
+// as ever: an address outside the heap takes the slow path anyway.
 //
 // Locks: none; counters are atomic, relaxed. The ring of freed ones is changed by
-// exchange.
+// exchange. A header is written once, and read under mm_lock or by who frees.
 
 #include "runtime/heap/debug.h"
 
@@ -26,12 +30,19 @@ enum {
     FREED_KEPT = 1024, // addresses of freed objects that stay taken
 };
 
-bool heap_debug_on, heap_debug_slow_free;
+struct header {
+    size_t n;
+    char *object;
+    enum heap_kind kind;
+};
+
+bool heap_debug_on;
+struct heap_guarded heap_guarded;
 
 static bool fill, random_slots, efence;
 static uint64_t check_every, guard_every;
 static _Atomic uint64_t fail_in; // as mm_fail_in: twice the count, odd: and on
-static _Atomic uint64_t calls, until_guard;
+static _Atomic uint64_t calls;
 
 // Begin of the mapping | pages, of the last FREED_KEPT. [c] after heap_debug_init
 static uintptr_t _Atomic *freed;
@@ -69,10 +80,7 @@ void heap_debug_init(void)
 {
     heap_debug_on =
         fill || random_slots || efence || check_every > 0 || fail_in > 0;
-    // So that caches run empty and sampling comes round.
-    heap_debug_slow_free = heap_debug_on || guard_every > 0;
-    until_guard = guard_every;
-    if (efence || guard_every > 0) {
+    if (heap_debug_guards()) {
         freed = heap_memory_frames(FREED_KEPT * sizeof *freed);
         if (freed == NULL)
             panic("heap.efence and heap.guard need memory: run with more MEM");
@@ -99,6 +107,11 @@ bool heap_debug_refuse(void)
 bool heap_debug_efence(void)
 {
     return efence;
+}
+
+bool heap_debug_guards(void)
+{
+    return efence || guard_every > 0;
 }
 
 // ---- filling ----
@@ -152,33 +165,34 @@ unsigned heap_debug_pick(unsigned n)
 static const char live_name[] = "a guarded object of malloc";
 static const char freed_name[] = "an object that was freed";
 
-bool heap_debug_sample(unsigned objects)
+bool heap_debug_sample(uint64_t *until)
 {
-    uint64_t left;
-
-    if (likely(guard_every == 0))
+    if (efence)
+        return true;
+    if (*until > 0) {
+        --*until;
         return false;
-    left =
-        atomic_fetch_sub_explicit(&until_guard, objects, memory_order_relaxed);
-    if ((int64_t)left > (int64_t)objects)
-        return false;
-    atomic_store_explicit(&until_guard, guard_every, memory_order_relaxed);
+    }
+    *until = arch_random() % (2 * guard_every - 1);
     return true;
 }
 
-void *heap_debug_guarded(size_t n, size_t align)
+void *heap_debug_guarded(size_t n, size_t align, enum heap_kind kind)
 {
-    if (!efence && guard_every == 0)
-        return NULL;
     size_t room = align_up(n > 0 ? n : 1, align < 16 ? 16 : align);
-    size_t bytes = align_up(room + sizeof(size_t), PAGE_SIZE);
+    size_t bytes = align_up(room + sizeof(struct header), PAGE_SIZE);
     uintptr_t va = 0;
 
     if (align > PAGE_SIZE || bytes < n ||
         vm_map(&va, bytes, PROT_R | PROT_W, 0, live_name) != 0)
         return NULL;
-    *(size_t *)va = n;
-    return (void *)(va + bytes - room);
+    struct header *h = (struct header *)va;
+
+    *h = (struct header){
+        .n = n, .object = (char *)h + bytes - room, .kind = kind};
+    atomic_fetch_add_explicit(&heap_guarded.mallocs, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&heap_guarded.bytes, n, memory_order_relaxed);
+    return h->object;
 }
 
 struct guarded {
@@ -203,14 +217,13 @@ NORETURN static void report(const struct guarded *g, const char *call,
           (unsigned long)g->look.start, (unsigned long)g->look.end);
 }
 
-bool heap_debug_is_guarded(const void *p, size_t *n, const char *call)
+bool heap_debug_is_guarded(const void *p, struct heap_object *o,
+                           const char *call)
 {
     struct guarded g = {.va = (uintptr_t)p};
 
-    if (!efence && guard_every == 0)
-        return false;
     // Most are the heap's own.
-    if (g.va - ARCH_HEAP_BASE < ARCH_HEAP_SIZE)
+    if (!heap_debug_guards() || g.va - ARCH_HEAP_BASE < ARCH_HEAP_SIZE)
         return false;
     arch_on_system_stack(look_call, &g);
     if (!g.look.in_region)
@@ -219,12 +232,53 @@ bool heap_debug_is_guarded(const void *p, size_t *n, const char *call)
         report(&g, call, "freed already");
     if (g.look.name != live_name)
         return false;
-    *n = *(size_t *)g.look.start;
-    // Its alignment is not known: as much as the address has is believed.
-    if ((uintptr_t)p % 16 != 0 || (uintptr_t)p + *n > g.look.end ||
-        g.look.end - (uintptr_t)p >= *n + PAGE_SIZE)
+    const struct header *h = (struct header *)g.look.start;
+
+    if (p != h->object)
         report(&g, call, "not the beginning of an object");
+    *o = (struct heap_object){h->object, h->n, h->kind};
     return true;
+}
+
+struct next_call {
+    uintptr_t va;
+    struct heap_object o;
+};
+
+// The first guarded object in a mapping from n->va on.
+static void next_call(void *arg)
+{
+    struct next_call *n = arg;
+    struct mm_look l;
+
+    n->o.p = NULL;
+    while (n->va != 0 && n->o.p == NULL) {
+        spin_lock(&mm_lock);
+        mm_look(n->va, &l);
+        // Without a frame it has no header yet.
+        if (l.name == live_name && l.mapped) {
+            const struct header *h = (struct header *)l.start;
+
+            n->o = (struct heap_object){h->object, h->n, h->kind};
+        }
+        spin_unlock(&mm_lock);
+        n->va = l.end;
+    }
+}
+
+bool heap_debug_walk(bool (*fn)(void *p, size_t n, enum heap_kind kind,
+                                void *arg),
+                     void *arg)
+{
+    struct next_call n = {.va = heap_debug_guards() ? ARCH_REGION_BASE : 0};
+
+    for (;;) {
+        arch_on_system_stack(next_call, &n);
+        if (n.o.p == NULL)
+            return true;
+        if (!fn(n.o.p, n.o.n, n.o.kind, arg))
+            return false;
+    }
 }
 
 void heap_debug_free_guarded(void *p)
@@ -233,7 +287,7 @@ void heap_debug_free_guarded(void *p)
 
     arch_on_system_stack(look_call, &g);
     uintptr_t va = g.look.start;
-    size_t bytes = g.look.end - va;
+    size_t bytes = g.look.end - va, n = ((struct header *)va)->n;
     unsigned i =
         atomic_fetch_add_explicit(&next_freed, 1, memory_order_relaxed) %
         FREED_KEPT;
@@ -242,6 +296,9 @@ void heap_debug_free_guarded(void *p)
     // who frees it a second time.
     if (vm_unmap(va, bytes) != 0)
         return;
+    atomic_fetch_add_explicit(&heap_guarded.frees, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&heap_guarded.freed_bytes, n,
+                              memory_order_relaxed);
     uintptr_t again = va;
 
     if (bytes / PAGE_SIZE >= PAGE_SIZE ||

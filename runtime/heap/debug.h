@@ -4,8 +4,8 @@
 
 #include "runtime/heap/heap.h"
 
-extern bool heap_debug_on;        // [c] after heap_init: some option is set
-extern bool heap_debug_slow_free; // [c] or heap.guard: frees are not cached
+// Some option but heap.guard is set. [c] after heap_init
+extern bool heap_debug_on;
 
 // Reads the options. Context: boot.
 void heap_debug_init(void);
@@ -15,20 +15,38 @@ void heap_debug_init(void);
 // Context: goroutine, no-preempt 0.
 bool heap_debug_refuse(void);
 bool heap_debug_efence(void); // every object is to be guarded
-void *heap_debug_guarded(size_t n, size_t align);
+bool heap_debug_guards(void); // some are: call _sample. [c]
+void *heap_debug_guarded(size_t n, size_t align, enum heap_kind kind);
 void heap_debug_allocated(void *p, size_t n, size_t usable);
 
 // Before a free; n: usable bytes.
 void heap_debug_freed(void *p, size_t n);
 
-// If p is a guarded object: its size. False: it is none. Panics (call) if it was
+struct heap_object {
+    void *p;
+    size_t n;
+    enum heap_kind kind;
+};
+
+// If p is a guarded object: fills out. False: it is none. Panics (call) if it was
 // freed or p is not its beginning.
-bool heap_debug_is_guarded(const void *p, size_t *n, const char *call);
+bool heap_debug_is_guarded(const void *p, struct heap_object *out,
+                           const char *call);
 void heap_debug_free_guarded(void *p);
+
+// Calls fn for each guarded object until it returns false; so does it then.
+bool heap_debug_walk(bool (*fn)(void *p, size_t n, enum heap_kind kind,
+                                void *arg),
+                     void *arg);
+
+extern struct heap_guarded {
+    _Atomic uint64_t mallocs, bytes, frees,
+        freed_bytes; // [a] of guarded objects
+} heap_guarded;
 
 // Which of n free slots to take; 0 unless heap.random is set.
 unsigned heap_debug_pick(unsigned n);
 
-// One in heap.guard=N allocations is guarded: true if this one is to be. Asked
-// when a cache is filled, which stands for `objects` allocations.
-bool heap_debug_sample(unsigned objects);
+// Whether the next allocation is to be guarded. *until: this CPU's countdown.
+// Context: no-preempt.
+bool heap_debug_sample(uint64_t *until);

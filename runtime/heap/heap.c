@@ -43,13 +43,13 @@ static struct asking *all_asking;   // [asking_lock]
 void heap_init(void)
 {
     span_init();
+    heap_debug_init();
     cache_init();
     if (keep_bytes != UINT64_MAX)
         pages_keep = keep_bytes / HEAP_PAGE;
     pages_delay = delay_ms * 1000000;
     if (limit_bytes != 0)
         pages_limit = limit_bytes / HEAP_PAGE;
-    heap_debug_init();
     heap_memory_on_pressure(heap_trim);
 }
 
@@ -190,20 +190,20 @@ static size_t usable(struct span *s, const void *p)
 
 size_t heap_usable(const void *p)
 {
-    size_t n;
+    struct heap_object o;
 
-    if (heap_debug_is_guarded(p, &n, "malloc_usable_size"))
-        return n;
+    if (heap_debug_is_guarded(p, &o, "malloc_usable_size"))
+        return o.n;
     return usable(object_span(p, "malloc_usable_size"), p);
 }
 
 void heap_check_size(const void *p, size_t n, const char *call)
 {
-    size_t have;
+    struct heap_object o;
 
-    if (!heap_debug_is_guarded(p, &have, call))
-        have = usable(object_span(p, call), p);
-    if (have < n)
+    if (!heap_debug_is_guarded(p, &o, call))
+        o.n = usable(object_span(p, call), p);
+    if (o.n < n)
         heap_report_bad(p, call, "the object is smaller than the size given");
 }
 
@@ -263,15 +263,15 @@ static bool resize_in_place(struct span *s, size_t n)
 }
 
 // s: the object's span, if it has one.
-static void *copy_to_new(void *p, size_t had, size_t n, struct span *s)
+static void *copy_to_new(const struct heap_object *o, size_t n, struct span *s)
 {
-    enum heap_kind kind = s != NULL ? (enum heap_kind)s->kind : HEAP_MANUAL;
-    size_t keep = n < had ? n : had;
+    void *p = o->p;
+    size_t had = o->n, keep = n < had ? n : had;
     bool may_move = s != NULL && s->class == 0 && keep >= MOVE_MIN;
 
     if (may_move)
         heap_memory_move_begin();
-    void *q = heap_alloc(n, kind, 1, false);
+    void *q = heap_alloc(n, o->kind, 1, false);
     struct span *to = may_move && q != NULL ? span_of((uintptr_t)q) : NULL;
     bool moved = to != NULL && move_pages(s, to, keep);
 
@@ -287,22 +287,23 @@ static void *copy_to_new(void *p, size_t had, size_t n, struct span *s)
 
 void *heap_realloc(void *p, size_t n)
 {
-    size_t had;
+    struct heap_object o = {.p = p};
 
     if (p == NULL)
         return heap_malloc(n);
-    if (heap_debug_is_guarded(p, &had, "realloc"))
-        return copy_to_new(p, had, n, NULL);
+    if (heap_debug_is_guarded(p, &o, "realloc"))
+        return copy_to_new(&o, n, NULL);
     struct span *s = object_span(p, "realloc");
 
-    had = usable(s, p);
+    o.n = usable(s, p);
+    o.kind = (enum heap_kind)s->kind;
 
     // It fits, and does not waste more than half.
-    if (n <= had && (n > had / 2 || had <= 64))
+    if (n <= o.n && (n > o.n / 2 || o.n <= 64))
         return p;
     if (resize_in_place(s, n))
         return p;
-    return copy_to_new(p, had, n, s);
+    return copy_to_new(&o, n, s);
 }
 
 // ---- settings ----

@@ -52,7 +52,7 @@ static void unlist(struct cache *c, struct span *s)
 
 static void set_classes(struct cache *c, const struct span *s, bool mine)
 {
-    unsigned i = mine && !heap_debug_slow_free && cache_takes(s->class)
+    unsigned i = mine && !heap_debug_on && cache_takes(s->class)
                      ? cache_index(s->class, s->kind)
                      : 0;
 

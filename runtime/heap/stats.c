@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "runtime/heap/cache.h"
+#include "runtime/heap/debug.h"
 #include "runtime/heap/tiny.h"
 
 static unsigned popcount(uint64_t v)
@@ -89,6 +90,19 @@ static void count_mallocs(struct gn_heap_stats *st)
     }
 }
 
+// Objects that heap.guard and heap.efence put on pages of their own.
+static void count_guarded(struct gn_heap_stats *st)
+{
+    uint64_t frees = heap_guarded.frees, freed = heap_guarded.freed_bytes;
+    uint64_t n = heap_guarded.mallocs, bytes = heap_guarded.bytes;
+
+    st->mallocs += n;
+    st->total_alloc += bytes;
+    st->frees += frees;
+    st->heap_objects += n - frees;
+    st->alloc += bytes - freed;
+}
+
 static uint64_t tenants_in(struct span *s)
 {
     uint64_t n = 0;
@@ -122,6 +136,7 @@ void gn_heap_stats(struct gn_heap_stats *st)
     }
     count_mallocs(st);
     st->frees = st->mallocs - st->heap_objects;
+    count_guarded(st);
     st->heap_sys = pages_stats.total << HEAP_PAGE_SHIFT;
     st->promised = pages_stats.promised << HEAP_PAGE_SHIFT;
     st->heap_idle = st->heap_sys - st->heap_inuse;
@@ -251,11 +266,18 @@ static bool walk_span(const struct gn_span *s, void *arg)
     return true;
 }
 
+static bool walk_guarded(void *p, size_t n, enum heap_kind kind, void *arg)
+{
+    struct walk *w = arg;
+
+    return w->fn(p, n, (enum gn_heap_kind)kind, w->arg);
+}
+
 bool gn_heap_walk(bool (*fn)(void *p, size_t n, enum gn_heap_kind kind,
                              void *arg),
                   void *arg)
 {
     struct walk w = {fn, arg};
 
-    return gn_heap_spans(walk_span, &w);
+    return gn_heap_spans(walk_span, &w) && heap_debug_walk(walk_guarded, &w);
 }

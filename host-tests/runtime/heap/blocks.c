@@ -139,9 +139,6 @@ bool block_resize(struct block *b, size_t n, uint64_t seed)
 {
     block_check(b);
     claim(b, false);
-    // Guarded objects have no kind.
-    enum heap_kind kind =
-        span_of((uintptr_t)b->p) != NULL ? b->kind : HEAP_MANUAL;
     void *q = heap_realloc(b->p, n);
 
     if (q == NULL) {
@@ -152,9 +149,8 @@ bool block_resize(struct block *b, size_t n, uint64_t seed)
     struct block was = *b;
 
     b->p = q;
-    b->kind = kind;
     check_bytes(b, n < was.usable ? n : was.usable);
-    MUST(q == was.p || (uintptr_t)q % natural(n, kind) == 0);
+    MUST(q == was.p || (uintptr_t)q % natural(n, b->kind) == 0);
     b->n = n;
     b->usable = heap_usable(q);
     look_at(b);

@@ -4,6 +4,8 @@
 
 #include "host-tests/support.h"
 
+#include <gneiss/heap.h>
+
 #include "host-tests/runtime/heap/blocks.h"
 #include "host-tests/runtime/heap/heap_fixture.h"
 #include "runtime/heap/debug.h"
@@ -316,7 +318,8 @@ static void fenced(void)
         size_t room = align_up(n > 0 ? n : 1, 16);
         uintptr_t end = (uintptr_t)p + room;
 
-        MUST(p != NULL && is_guarded(p) && heap_usable(p) == room);
+        MUST(p != NULL && is_guarded(p));
+        MUST(heap_usable(p) == (n > 0 ? n : 1));
         MUST(end % PAGE_SIZE == 0 && !mm_readable(end, 1));
         MUST_PANIC("not the beginning", heap_free(p + 8));
         heap_free(p);
@@ -329,7 +332,7 @@ static void fenced(void)
     MUST((uintptr_t)p % 1024 == 0 && is_guarded(p));
     memset(p, 3, 100);
     p = heap_realloc(p, 5000);
-    MUST(p[0] == 3 && p[99] == 3 && heap_usable(p) == 5008);
+    MUST(p[0] == 3 && p[99] == 3 && heap_usable(p) == 5000);
     p = heap_realloc(p, 50);
     MUST(p[0] == 3 && p[49] == 3);
     heap_free(p);
@@ -395,10 +398,108 @@ static void sampled(void)
     heap_check();
 }
 
+struct seen {
+    void *p[3];
+    unsigned n;
+};
+
+static bool see(void *p, size_t n, enum gn_heap_kind kind, void *arg)
+{
+    struct seen *seen = arg;
+
+    MUST(seen->n < 3 && n == 100 + seen->n && (unsigned)kind == seen->n);
+    seen->p[seen->n++] = p;
+    return true;
+}
+
+static bool see_large(void *p, size_t n, enum gn_heap_kind kind, void *arg)
+{
+    (void)arg;
+    MUST(p != NULL && n == 5000 && kind == GN_SCAN);
+    return false;
+}
+
+static bool see_one(void *p, size_t n, enum gn_heap_kind kind, void *arg)
+{
+    (void)see(p, n, kind, arg);
+    return false;
+}
+
+static void counted(void)
+{
+    struct seen seen = {.n = 0};
+    struct gn_heap_stats was, st;
+    void *p[3];
+
+    machine();
+    gn_heap_stats(&was);
+    for (unsigned kind = 0; kind < 3; kind++)
+        p[kind] = heap_alloc(100 + kind, (enum heap_kind)kind, 1, true);
+    MUST(gn_heap_walk(see, &seen) && seen.n == 3);
+    for (unsigned kind = 0; kind < 3; kind++)
+        MUST(seen.p[kind] == p[kind]);
+    seen.n = 0;
+    MUST(!gn_heap_walk(see_one, &seen) && seen.n == 1);
+    gn_heap_stats(&st);
+    MUST(st.mallocs == was.mallocs + 3 && st.frees == was.frees);
+    MUST(st.heap_objects == 3 && st.alloc == 303 && st.total_alloc == 303);
+    p[1] = heap_realloc(p[1], 5000); // with its kind
+    heap_free(p[0]);
+    heap_free(p[2]);
+    seen.n = 1;
+    MUST(!gn_heap_walk(see_large, &seen));
+    gn_heap_stats(&st);
+    MUST(st.heap_objects == 1 && st.alloc == 5000);
+    heap_free(p[1]);
+    gn_heap_stats(&st);
+    MUST(st.heap_objects == 0 && st.alloc == 0 && st.mallocs == st.frees);
+    MUST(gn_heap_walk(see, &seen));
+}
+
+static void guarded_objects_are_counted_and_seen(void **s)
+{
+    (void)s;
+    with("heap.efence=1", counted);
+}
+
+static void filled_too(void)
+{
+    machine();
+    unsigned char *p = heap_malloc(100);
+
+    MUST(is_guarded(p) && p[0] == 0xa5 && p[99] == 0xa5);
+    heap_free(p);
+    p = heap_alloc(100, HEAP_MANUAL, 1, true);
+    MUST(p[0] == 0 && p[99] == 0);
+    heap_free(p);
+}
+
+static void guarded_objects_are_filled(void **s)
+{
+    (void)s;
+    with("heap.efence=1 heap.fill=1", filled_too);
+}
+
+// A pair over and over, whose stack of free objects never runs empty.
+static void pairs_sampled(void)
+{
+    unsigned guarded = 0;
+
+    machine();
+    for (unsigned i = 0; i < 20000; i++) {
+        void *p = heap_malloc(64);
+
+        guarded += is_guarded(p);
+        heap_free(p);
+    }
+    MUST(guarded > 20000 / 50 / 2 && guarded < 20000 / 50 * 2);
+}
+
 static void one_in_so_many_is_guarded(void **s)
 {
     (void)s;
     with("heap.guard=50", sampled);
+    with("heap.guard=50", pairs_sampled);
 }
 
 static void checked(void)
@@ -443,6 +544,8 @@ int main(void)
         cmocka_unit_test(the_allocation_asked_for_fails),
         cmocka_unit_test(guarded_objects_end_where_their_pages_do),
         cmocka_unit_test(freed_addresses_stay_taken_for_a_while),
+        cmocka_unit_test(guarded_objects_are_counted_and_seen),
+        cmocka_unit_test(guarded_objects_are_filled),
         cmocka_unit_test(one_in_so_many_is_guarded),
         cmocka_unit_test(every_nth_call_checks),
     };

@@ -184,7 +184,7 @@ struct gn_span {
 bool gn_heap_spans(bool (*fn)(const struct gn_span *s, void *arg), void *arg);
 
 // Calls fn for each allocated object, likewise: its address, the bytes it may use,
-// its kind.
+// its kind. Those of heap.guard and heap.efence, which have no span, come last.
 bool gn_heap_walk(bool (*fn)(void *p, size_t n, enum gn_heap_kind kind,
                              void *arg),
                   void *arg);
