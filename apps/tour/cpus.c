@@ -128,7 +128,7 @@ void chapter_shootdown(void)
     if (start_readers(word) == others) {
         unsigned busy_ns = discard_cost(word);
 
-        say("discard of a page: %u ns while they sleep, %u ns while they read",
+        say("discard of a page: %u ns while all sleep, %u ns while all read",
             idle_ns, busy_ns);
         say("(a sleeper is marked; a reader is interrupted and must answer)");
         if (busy_ns > SLOW_NS)

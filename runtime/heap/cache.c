@@ -327,7 +327,7 @@ void *cache_alloc(size_t n, enum heap_kind kind, size_t align, bool *fresh)
     return p != NULL ? p : alloc_slow(n, kind, align, fresh);
 }
 
-void *cache_malloc_slow(size_t n)
+void *cache_malloc_any(size_t n)
 {
     bool fresh;
     void *p = n <= ARCH_HEAP_SIZE / 2

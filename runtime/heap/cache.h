@@ -72,11 +72,12 @@ static inline bool cache_takes(unsigned class)
 struct cache *cache_of_cpu(unsigned cpu);
 
 // Where the stack for n bytes of manual memory lies in a struct cache, in bytes.
-// With heap.guard always stack 0, so that malloc comes by cache_alloc.
+// With heap.guard always stack 0, so that malloc counts first (fast.c).
 extern uint16_t cache_manual_stack[HEAP_FAST_MAX + 1]; // [c]
 
 // Where the fast paths end: each is the last call of one. errno is set.
 void *cache_malloc_slow(size_t n);
+void *cache_malloc_any(size_t n); // and where that one ends
 void cache_free_slow(void *p);
 
 void cache_init(void);

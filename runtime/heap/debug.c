@@ -37,10 +37,11 @@ struct header {
 };
 
 bool heap_debug_on;
+uint64_t heap_guard_every;
 struct heap_guarded heap_guarded;
 
 static bool fill, random_slots, efence;
-static uint64_t check_every, guard_every;
+static uint64_t check_every;
 static _Atomic uint64_t fail_in; // as mm_fail_in: twice the count, odd: and on
 static _Atomic uint64_t calls;
 
@@ -57,7 +58,7 @@ OPTION_BOOL(opt_efence, "heap.efence", efence,
             "each object on pages of its own, unmapped when freed: slow");
 OPTION_UINT(opt_check, "heap.check", check_every, 0, UINT32_MAX,
             "check the whole heap at every Nth call");
-OPTION_UINT(opt_guard, "heap.guard", guard_every, 0, UINT32_MAX,
+OPTION_UINT(opt_guard, "heap.guard", heap_guard_every, 0, UINT32_MAX,
             "one object in N as with heap.efence");
 
 static const char fail_meaning[] =
@@ -111,7 +112,7 @@ bool heap_debug_efence(void)
 
 bool heap_debug_guards(void)
 {
-    return efence || guard_every > 0;
+    return efence || heap_guard_every > 0;
 }
 
 // ---- filling ----
@@ -173,7 +174,7 @@ bool heap_debug_sample(uint64_t *until)
         --*until;
         return false;
     }
-    *until = arch_random() % (2 * guard_every - 1);
+    *until = arch_random() % (2 * heap_guard_every - 1);
     return true;
 }
 

@@ -6,6 +6,7 @@
 
 // Some option but heap.guard is set. [c] after heap_init
 extern bool heap_debug_on;
+extern uint64_t heap_guard_every; // heap.guard. [c]
 
 // Reads the options. Context: boot.
 void heap_debug_init(void);

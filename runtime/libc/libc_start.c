@@ -101,7 +101,9 @@ static void mount_files(const void *initrd, size_t size)
 void libc_init(const void *initrd, size_t size, char **envp)
 {
     if (fs_init()) {
-        static const char why[] = "gneiss: no memory for the file system\n";
+        static const char why[] =
+            "gneiss: no memory to start the C library with: "
+            "run with more MEM, or a larger heap.limit\n";
 
         console_write(STDERR_FILENO, why, sizeof(why) - 1);
         gn_exit_status(START_FAILURE);
