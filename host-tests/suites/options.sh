@@ -16,7 +16,7 @@ add options/cpus cpus_case @boot
 add options/banner banner_case @hello
 add options/args-file bad_option 'args\.file' @hello args.file=/none
 add options/too-little too_little_case @hello
-add options/heap-limit bad_option 'more MEM, or a larger heap\.limit' @hello heap.limit=1K
+add options/heap-limit bad_option 'more MEM, or a larger heap\.limit' @hello 'boot.banner=0 heap.limit=1K'
 add options/too-many-env env_case @args
 
 bad_option() # regex, image, options
