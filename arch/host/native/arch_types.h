@@ -16,6 +16,7 @@
 
 // As in the product, but for the tables, which lie in the half of programs.
 #define ARCH_HEAP_BASE     UINT64_C(0x000000c000000000)
+#define ARCH_REGION_BASE   UINT64_C(0x0000100000000000) // of nothing here
 #define ARCH_HEAP_SIZE     (UINT64_C(1) << 40)
 #define ARCH_HEAPMETA_BASE UINT64_C(0x0000100000000000)
 
@@ -95,22 +96,25 @@ static inline void arch_set_local(void *p)
     native_cpu.local = p;
 }
 
+// In a register: on memory these instructions are slow.
 static inline bool arch_bit_set(uint64_t *map, uint64_t bit)
 {
-    uint64_t mask = UINT64_C(1) << bit % 64;
-    uint64_t was = map[bit / 64];
+    uint64_t word = map[bit / 64];
+    bool was;
 
-    map[bit / 64] = was | mask;
-    return (was & mask) != 0;
+    __asm__("btsq %2, %0" : "+r"(word), "=@ccc"(was) : "r"(bit));
+    map[bit / 64] = word;
+    return was;
 }
 
 static inline bool arch_bit_clear(uint64_t *map, uint64_t bit)
 {
-    uint64_t mask = UINT64_C(1) << bit % 64;
-    uint64_t was = map[bit / 64];
+    uint64_t word = map[bit / 64];
+    bool was;
 
-    map[bit / 64] = was & ~mask;
-    return (was & mask) != 0;
+    __asm__("btrq %2, %0" : "+r"(word), "=@ccc"(was) : "r"(bit));
+    map[bit / 64] = word;
+    return was;
 }
 
 static inline bool arch_below(uint64_t v, const uint64_t *limit)
