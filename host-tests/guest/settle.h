@@ -16,8 +16,8 @@
 #include <stdatomic.h>
 
 #include "host-tests/guest/tap.h"
+#include "host-tests/mm/descriptors.h"
 
-#include "mm/fail.h"
 #include "mm/fcache.h"
 #include "mm/mm.h"
 #include "runtime/sched/sched.h"
@@ -29,13 +29,13 @@ struct accounts {
     uint64_t top_tables;     // of these: the top level of regions, which stay
     uint64_t stacks;         // pages of stacks, and descriptors of goroutines
     uint64_t stack_tables;   // tables to these
-    uint64_t regions, free_regions; // descriptors of regions
-    uint64_t committed;             // promised pages
+    uint64_t descriptors;    // frames with those of regions
+    uint64_t committed;      // promised pages
 };
 
 static struct caretaker {
     struct g *g;
-    _Atomic bool parked, told;
+    _Atomic bool parked;
 } caretakers[ARCH_MAX_CPUS];
 
 // ---- the caretakers ----
@@ -85,33 +85,6 @@ static void start_caretakers(void)
 
 // ---- counting ----
 
-enum { DESCRIPTORS = PAGE_SIZE / sizeof(struct region) };
-
-static void count_region(struct region *r, void *arg)
-{
-    *(uint64_t *)arg += r->pooled;
-}
-
-// Takes all descriptors of regions that are free, and puts them back.
-static uint64_t count_free_regions(void)
-{
-    struct region *drained = NULL, *r;
-    uint64_t n = 0;
-
-    mm_fail_at(1, true); // no more are made
-    while ((r = region_new()) != NULL) {
-        r->right = drained;
-        drained = r;
-        n++;
-    }
-    mm_fail_at(0, false);
-    while ((r = drained) != NULL) {
-        drained = r->right;
-        region_free(r);
-    }
-    return n;
-}
-
 // Tables of the levels above `level` in [start, end), of which `table` is one.
 static uint64_t tables_in(const pte_t *table, int level, uintptr_t base,
                           uintptr_t start, uintptr_t last)
@@ -156,8 +129,7 @@ static void count_locked(struct accounts *a)
     a->top_tables = top_tables_of(ARCH_REGION_BASE, ARCH_REGION_END);
     a->stack_tables = tables_of(ARCH_STACK_BASE, ARCH_STACK_END) +
                       tables_of(slots, slots_end);
-    region_each(count_region, &a->regions);
-    a->free_regions = count_free_regions();
+    a->descriptors = descriptors_frames(descriptors_count());
 }
 
 static uint64_t pages_of_stacks(void)
@@ -214,8 +186,7 @@ static struct accounts settle(void)
 // Frames that are accounted for.
 static uint64_t frames_known(const struct accounts *a)
 {
-    return a->free + a->reserved + a->tables + a->stacks +
-           (a->regions + a->free_regions) / DESCRIPTORS;
+    return a->free + a->reserved + a->tables + a->stacks + a->descriptors;
 }
 
 // Three points: not one frame, table or promise is lost, or there twice.
