@@ -194,8 +194,9 @@ static void make_model(struct model *m, size_t pages)
 }
 
 // Models for which there is memory: the shared one, and one for each CPU. Each gets
-// an equal part, or one as much as it can use if the others have enough.
-static void make_models(void)
+// an equal part, or one as much as it can use if the others have enough. Returns
+// whether one must have large pages.
+static bool make_models(void)
 {
     enum { LEAST = MODEL_LEAST + 8, ENOUGH = MODEL_SMALL + 40 };
     enum { MOST = MODEL_MOST + 100 };
@@ -203,6 +204,7 @@ static void make_models(void)
     // What stacks and descriptors may take meanwhile stays.
     size_t rest = room() / 4 * 3, left = rest / LEAST;
     size_t most = arch_cpu_count() > 1 ? arch_cpu_count() + 1 : 1;
+    bool want_large = rest >= MODEL_LARGE + 100 + (most - 1) * ENOUGH;
 
     for (left = left < most ? left : most; left > 0; left--) {
         size_t part = rest / left, others = (left - 1) * ENOUGH;
@@ -213,9 +215,10 @@ static void make_models(void)
         make_model(&models[nmodels], part);
         rest -= part;
     }
+    return want_large;
 }
 
-static void end_models(void)
+static void end_models(bool want_large)
 {
     struct model_counts counts = {0};
 
@@ -225,6 +228,8 @@ static void end_models(void)
     }
     mm_check();
     model_check_counts(&counts, steps);
+    ok(counts.large > 0 || !want_large, "%u steps were with large pages",
+       counts.large);
 }
 
 int main(int argc, char **argv)
@@ -239,11 +244,11 @@ int main(int argc, char **argv)
     arch_hooks.fault = catching_fault;
     par_run(nothing, NULL);
     settle(); // its goroutines are there
-    make_models();
+    bool want_large = make_models();
     struct accounts before = settle();
 
     par_run(work, &steps);
-    end_models();
+    end_models(want_large);
     ok(nmodels > 0, "%u random steps agree with %u models", steps, nmodels);
     is_settled(&before, "the models");
     return tap_end();
