@@ -15,7 +15,7 @@ done
 for cpus in 1 2 4; do
     add "mm/model-${cpus}cpu" tap -c "$cpus" @mem_model 100000 "$cpus"
 done
-add mm/model-4cpu-q35-qemu64 tap -c 4 -M q35 --cpu qemu64 -m 64M @mem_model 10000 3
+add mm/model-4cpu-q35-qemu64 tap -c 4 -M q35 --cpu qemu64 -m 64M @mem_model 100000 3
 add mm/dirty-1cpu tap @mem_dirty
 add mm/dirty-2cpu tap -c 2 @mem_dirty
 add mm/dirty-4cpu tap -c 4 @mem_dirty 4
