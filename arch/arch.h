@@ -106,6 +106,18 @@ void arch_ctx_enter(struct arch_ctx *from, const struct arch_ctx *to);
 // Goroutine -> scheduler, or goroutine -> goroutine. no-preempt must be 1.
 void arch_ctx_switch(struct arch_ctx *from, const struct arch_ctx *to);
 
+// Bytes that arch_ctx_interrupt needs, a multiple of 64.
+size_t arch_full_size(void);
+
+// Puts the whole state of who was interrupted with frame tf into area (64-byte
+// aligned, zeroed before its first use), for ctx: who switches to it lets the
+// interrupted code go on. The area is in use until then. Context: hooks.preempt.
+void arch_ctx_interrupt(struct arch_ctx *ctx, void *area,
+                        const struct trap_frame *tf);
+
+// Goes to a context and forgets where it is. Interrupts are on afterwards.
+NORETURN void arch_ctx_leave(const struct arch_ctx *to);
+
 // Points %fs at a TCB; the switch of a goroutine does it (R9).
 void arch_set_tls(void *tcb);
 
@@ -178,8 +190,14 @@ struct arch_hooks {
     bool (*fault)(uintptr_t va, unsigned access, uintptr_t rsp);
     // The timer set by arch_timer_set went off. Interrupt context (R8).
     void (*tick)(void);
-    // no-preempt became zero while something was pending.
-    void (*pending)(void);
+    // no-preempt became zero while something was pending. Returns true if who runs
+    // is to leave the CPU: then `preempt` is called where it was interrupted, with
+    // no-preempt 1, and may leave for good; or `leave` on its stack.
+    bool (*pending)(void);
+    void (*preempt)(const struct trap_frame *tf);
+    void (*leave)(void);
+    // Another CPU rang. Interrupt context (R8).
+    void (*kick)(void);
     // A fault that nobody served, or a trap: report and end. On the system or
     // emergency stack; never returns.
     void (*fatal)(const struct trap_frame *tf);

@@ -434,9 +434,11 @@ void preempt_pending_slow(void)
 {
     preempt_disable();
     preempt_clear_pending();
-    if (arch_hooks.pending != NULL)
-        arch_hooks.pending();
+    bool leave = arch_hooks.pending != NULL && arch_hooks.pending();
+
     host_this_cpu()->nopreempt--;
+    if (leave)
+        arch_hooks.leave();
 }
 
 void spin_lock_slow(struct spinlock *l, uint32_t me)

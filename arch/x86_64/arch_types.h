@@ -24,9 +24,11 @@ enum {
     ARCH_MAX_CPUS = 64,
 };
 
-// What a context switch leaves on the stack it left; the rest is on that stack.
+// What a context switch leaves on the stack it left; the rest is on that stack. Of
+// interrupted code all is in `full` (arch_ctx_interrupt), and rsp its own.
 struct arch_ctx {
     uint64_t rsp;
+    void *full;
 };
 
 // The interrupted state, as trap.S lays it out.

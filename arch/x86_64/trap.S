@@ -167,7 +167,14 @@ arch_on_system_stack:
 arch_ctx_enter:
     save_callee
     movq %rsp, %gs:CPU_SYS_SP
-    jmp 1f
+    cmpq $0, 8(%rsi)              // to->full
+    je 1f
+    movq %rsp, (%rdi)
+    movq %rsi, %rdi
+    cli
+    call ctx_resume               // the frame that goes on
+    movq %rax, %rsp
+    jmp trap_return
     .size arch_ctx_enter, . - arch_ctx_enter
 
 // void arch_ctx_switch(struct arch_ctx *from, const struct arch_ctx *to)
@@ -188,6 +195,24 @@ arch_ctx_switch:
     popq %rbp
     ret
     .size arch_ctx_switch, . - arch_ctx_switch
+
+// void arch_ctx_leave(const struct arch_ctx *to)
+    .globl arch_ctx_leave
+    .type arch_ctx_leave, @function
+arch_ctx_leave:
+    movq (%rdi), %rsp
+    ldmxcsr (%rsp)
+    fldcw 4(%rsp)
+    addq $8, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    sti
+    ret
+    .size arch_ctx_leave, . - arch_ctx_leave
 
 // First instructions of a new context: rbx = entry, r12 = arg, rbp = 0.
     .globl ctx_first

@@ -26,6 +26,7 @@ enum exception {
     EXC_MC = 18,
     EXC_COUNT = 32,
     RFLAGS_TF = 0x100,
+    RFLAGS_IF = 0x200,
 };
 
 enum { PF_PRESENT = 1, PF_WRITE = 2, PF_FETCH = 16 };
@@ -202,6 +203,8 @@ static void interrupt(struct trap_frame *tf)
         lapic_eoi();
         tlb_serve();
         call_serve();
+        if (arch_hooks.kick != NULL)
+            arch_hooks.kick();
         break;
     default:
         lapic_eoi();
@@ -250,7 +253,8 @@ void trap_dispatch(struct trap_frame *tf)
             step(c, tf, true);
         } else {
             preempt_clear_pending();
-            arch_hooks.pending();
+            if (arch_hooks.pending() && (tf->rflags & RFLAGS_IF) != 0)
+                arch_hooks.preempt(tf);
         }
     }
     c->nopreempt--;
@@ -258,17 +262,55 @@ void trap_dispatch(struct trap_frame *tf)
 
 static void run_pending(void *arg)
 {
-    (void)arg;
+    bool *leave = arg;
+
     preempt_clear_pending();
-    if (arch_hooks.pending != NULL)
-        arch_hooks.pending();
+    *leave = arch_hooks.pending != NULL && arch_hooks.pending();
 }
 
 // The count is zero and something is pending. The work takes locks of mm and of
 // the scheduler, so it is done on the system stack, which cannot fault (R5).
 void preempt_pending_slow(void)
 {
-    arch_on_system_stack(run_pending, NULL);
+    bool leave;
+
+    arch_on_system_stack(run_pending, &leave);
+    if (leave)
+        arch_hooks.leave();
+}
+
+// ---- interrupted contexts ----
+
+size_t arch_full_size(void)
+{
+    return arch_fpu_size() + align_up(sizeof(struct trap_frame), 64);
+}
+
+void arch_ctx_interrupt(struct arch_ctx *ctx, void *area,
+                        const struct trap_frame *tf)
+{
+    struct trap_frame *to = (void *)((char *)area + arch_fpu_size());
+
+    arch_fpu_save(area);
+    *to = *tf;
+    ctx->rsp = tf->rsp;
+    ctx->full = area;
+}
+
+const struct trap_frame *ctx_resume(struct arch_ctx *to);
+
+// Called by arch_ctx_enter with interrupts off. The area stays its goroutine's,
+// which runs on this CPU alone: it can go on from there.
+const struct trap_frame *ctx_resume(struct arch_ctx *to)
+{
+    char *area = to->full;
+    struct cpu *c = this_cpu();
+
+    to->full = NULL;
+    arch_fpu_restore(area);
+    if (--c->nopreempt == 0)
+        arch_kick(c->id); // something is pending: an interrupt sees to it
+    return (struct trap_frame *)(area + arch_fpu_size());
 }
 
 void arch_stop_others(void)

@@ -94,7 +94,7 @@ void lock_acquire(struct __lock *l)
     else
         l->first = &w;
     l->last = &w;
-    g_park(unlock_guard, &l->guard);
+    g_park("sync.Mutex.Lock", unlock_guard, &l->guard);
     // The lock is ours: lock_release() has set owner and depth.
 }
 

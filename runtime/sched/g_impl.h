@@ -29,7 +29,11 @@ struct g {
     uint64_t wake_ns;      // [s] while it sleeps
     uintptr_t low;         // [mm] lowest page that growth has mapped
     uint32_t window;       // [mm] pages mapped by the last growth
-    int cpu;               // [c] whose queue it goes to
+    int cpu;               // [c] the only one that runs it, or G_ANY_CPU
+    const char *why;       // [s] what it waits for; NULL: for its turn
+    uint64_t since;        // [s] arch_cycles() when it began to
+    void *area;            // [s] see preempt.c
+    bool interrupted;      // [s] it left the CPU so: its registers are in area
     _Atomic uint8_t state; // enum g_state; relaxed, for reports
 };
 

@@ -49,7 +49,7 @@ ssize_t input_read(void *p, size_t n)
     while (atomic_exchange(&busy, true))
         g_sleep_until(arch_mono_ns() + 1000 * 1000);
     while ((got = arch_console_read(p, n)) == 0)
-        g_park(publish, g_current());
+        g_park("IO wait", publish, g_current());
     atomic_store(&busy, false);
     return got < 0 ? 0 : got;
 }

@@ -6,11 +6,20 @@
 // one stack. The no-preempt count is 1 in the loop and at every switch (R6).
 //
 //   g_create --g_ready--> READY --loop--> RUNNING --g_park--> PARKED
-//                           ^----- g_yield ---+        |
-//                           ^----------- g_ready ------+
+//                           ^----- g_yield, preempted -+     |
+//                           ^----------- g_ready ------------+
 //
-// Locks: each queue has its own spinlock. Wake lists are lock-free stacks that
-// interrupts push on (release) and the loop takes whole (acquire).
+// Who is made ready goes to the queue of the CPU that does so (queue.h), unless
+// it is pinned. A CPU without work steals; one that finds nothing sets its bit in
+// `idle`, looks once more, and halts. Who makes work sets it first and looks at
+// `idle` after: so one of both sees the other (both sequentially consistent).
+// One CPU at a time is woken to look for work, and wakes the next when it has
+// found some.
+//
+// Locks: a list of pinned goroutines has its own spinlock. Wake lists are lock-free
+// stacks that interrupts push on (release) and the loop takes whole (acquire).
+//
+// Source: Go, src/runtime/proc.go (schedule, findRunnable, wakep).
 
 #include "runtime/sched/sched.h"
 
@@ -18,39 +27,34 @@
 
 #include "mm/mm.h"
 #include "runtime/libc/libc.h"
-#include "runtime/sched/g_impl.h"
+#include "runtime/sched/p.h"
 #include "runtime/stack/stack.h"
 
-// Per-CPU scheduler state.
-struct p {
-    struct arch_ctx loop;   // [own CPU] where the loop stands
-    struct spinlock lock;   // protects head, tail
-    _Atomic bool ticked;    // the timer went off
-    struct g *head, *tail;  // [lock] run queue
-    struct g *_Atomic wake; // pushed by interrupts of this CPU (R8)
-    struct g *sleepers;     // [own loop] by wake_ns
-    void (*after)(void *);  // [own CPU] run by the loop after a switch
-    void *after_arg;        // [own CPU]
+enum {
+    GLOBAL_EVERY = 61,         // picks: then the common list comes first
+    STEAL_ROUNDS = 4,          // the last takes what would run next, too
+    STEAL_WAIT = 100,          // pauses before that
+    PENDING_PAUSE_NS = 200000, // between two looks at a busy CPU's timers
 };
 
-static struct p *ps;                              // [c] by CPU, a page
-static struct sched_timer *timers[ARCH_MAX_CPUS]; // [own CPU] few, in no order
-_Static_assert(sizeof(struct p) * ARCH_MAX_CPUS <= PAGE_SIZE, "a page");
+static struct p *_Atomic ps[ARCH_MAX_CPUS]; // release: it is complete
+static _Atomic uint64_t idle;               // by CPU, see above
+static _Atomic unsigned spinning;           // CPUs woken to look for work
 static struct g_tls_image tls = {.align = 16};
 static _Atomic uint64_t next_id = 1; // relaxed: only uniqueness matters
+static void (*pending_work)(void);   // [c] after boot
 
-static void on_pending(void);
-static void on_tick(void);
+_Static_assert(sizeof(struct p) <= PAGE_SIZE, "a page");
+_Static_assert(ARCH_MAX_CPUS <= 64, "bits of idle");
 
-// Valid while no-preempt is above zero (R10).
-static struct p *this_p(void)
+struct p *p_of_cpu(unsigned cpu)
 {
-    return &ps[arch_cpu_id()];
+    return atomic_load_explicit(&ps[cpu], memory_order_acquire);
 }
 
-static struct sched_timer **this_timers(void)
+struct p *this_p(void)
 {
-    return &timers[arch_cpu_id()];
+    return atomic_load_explicit(&ps[arch_cpu_id()], memory_order_relaxed);
 }
 
 struct g *g_current(void)
@@ -70,56 +74,90 @@ const char *g_name(const struct g *g)
 
 const char *g_state_name(const struct g *g)
 {
-    static const char *const names[] = {"free", "parked", "ready", "running"};
+    static const char *const names[] = {"free", "waiting", "runnable",
+                                        "running"};
 
-    return names[g->state];
+    return g->state == G_PARKED && g->why != NULL ? g->why : names[g->state];
 }
 
-void sched_init(const struct g_tls_image *image)
-{
-    ps = mm_boot_page();
-    tls = *image;
-    if (tls.align < 16)
-        tls.align = 16;
-    arch_hooks.tick = on_tick;
-    arch_hooks.pending = on_pending;
-}
+// ---- making ready ----
 
-// ---- queues ----
-
-static void push(struct p *p, struct g *g)
+static void push_pinned(struct p *p, struct g *g)
 {
     g->next = NULL;
-    g->state = G_READY;
     spin_lock(&p->lock);
-    if (p->head == NULL)
-        p->head = g;
+    if (p->first == NULL)
+        p->first = g;
     else
-        p->tail->next = g;
-    p->tail = g;
+        p->last->next = g;
+    p->last = g;
     spin_unlock(&p->lock);
 }
 
-static struct g *pop(struct p *p)
+static struct g *pop_pinned(struct p *p)
 {
+    if (*(struct g *volatile *)&p->first == NULL)
+        return NULL;
     spin_lock(&p->lock);
-    struct g *g = p->head;
+    struct g *g = p->first;
 
     if (g != NULL)
-        p->head = g->next;
+        p->first = g->next;
     spin_unlock(&p->lock);
     return g;
 }
 
+// There is work that an idle CPU could do.
+static void wake_one(void)
+{
+    uint64_t some = atomic_load(&idle);
+    unsigned none = 0;
+
+    if (some == 0 || atomic_load(&spinning) != 0 ||
+        !atomic_compare_exchange_strong(&spinning, &none, 1))
+        return;
+    for (; some != 0; some = atomic_load(&idle)) {
+        unsigned cpu = (unsigned)__builtin_ctzll(some);
+        uint64_t bit = UINT64_C(1) << cpu;
+
+        // Who clears the bit of another has woken it.
+        if (atomic_fetch_and(&idle, ~bit) & bit) {
+            arch_kick(cpu);
+            return;
+        }
+    }
+    atomic_fetch_sub(&spinning, 1);
+}
+
+static void make_ready(struct g *g, bool first)
+{
+    preempt_disable();
+    struct p *p = this_p();
+
+    g->state = G_READY;
+    if (g->cpu == G_ANY_CPU) {
+        runq_put(&p->q, g, first);
+        atomic_thread_fence(memory_order_seq_cst); // before idle is read
+        wake_one();
+    } else if (g->cpu == (int)arch_cpu_id()) {
+        push_pinned(p, g);
+    } else {
+        push_pinned(p_of_cpu((unsigned)g->cpu), g);
+        arch_kick((unsigned)g->cpu);
+    }
+    if (arch_current() != NULL)
+        slice_watch(p);
+    preempt_enable();
+}
+
 void g_ready(struct g *g)
 {
-    unsigned cpu = (unsigned)g->cpu;
+    make_ready(g, true);
+}
 
-    preempt_disable();
-    push(&ps[cpu], g);
-    if (cpu != arch_cpu_id())
-        arch_kick(cpu);
-    preempt_enable();
+void sched_requeue(void *g)
+{
+    make_ready(g, false);
 }
 
 void g_ready_from_interrupt(struct g *g)
@@ -136,6 +174,8 @@ void g_ready_from_interrupt(struct g *g)
 
 static void drain_wake_list(struct p *p)
 {
+    if (atomic_load_explicit(&p->wake, memory_order_relaxed) == NULL)
+        return;
     struct g *g =
         atomic_exchange_explicit(&p->wake, NULL, memory_order_acquire);
 
@@ -147,49 +187,7 @@ static void drain_wake_list(struct p *p)
     }
 }
 
-// ---- time ----
-
-// The timer goes off when the first sleeper or timer is due.
-static void set_timer(struct p *p, uint64_t not_before)
-{
-    uint64_t at = p->sleepers != NULL ? p->sleepers->wake_ns : UINT64_MAX;
-
-    for (struct sched_timer *t = *this_timers(); t != NULL; t = t->next)
-        at = t->at < at ? t->at : at;
-    if (at != UINT64_MAX)
-        arch_timer_set(at > not_before ? at : not_before);
-}
-
-void sched_timer_set(struct sched_timer *t, uint64_t mono_ns)
-{
-    preempt_disable();
-    t->at = mono_ns;
-    t->next = *this_timers();
-    *this_timers() = t;
-    set_timer(this_p(), 0);
-    preempt_enable();
-}
-
-static void run_timers(uint64_t now)
-{
-    struct sched_timer **at = this_timers(), *t;
-
-    while ((t = *at) != NULL) {
-        if (t->at <= now) {
-            *at = t->next;
-            uint64_t again = t->fn(now);
-
-            if (again != UINT64_MAX)
-                sched_timer_set(t, again); // comes first: not seen again here
-            if (*at == t)
-                at = &t->next;
-        } else {
-            at = &t->next;
-        }
-    }
-}
-
-static void (*pending_work)(void); // [c] after boot
+// ---- pending ----
 
 void sched_on_pending(void (*fn)(void))
 {
@@ -197,23 +195,21 @@ void sched_on_pending(void (*fn)(void))
 }
 
 // no-preempt became zero with something pending: runs on whatever stack.
-static void on_pending(void)
+static bool on_pending(void)
 {
-    enum { PAUSE_NS = 200000 }; // between two calls of a busy CPU's timers
-
     struct p *p = this_p();
+    bool leave;
 
     drain_wake_list(p);
     if (frame_reserve_low())
         frame_reserve_refill();
     if (pending_work != NULL)
         pending_work();
-    if (p->ticked && *this_timers() != NULL) {
-        uint64_t now = arch_mono_ns();
-
-        run_timers(now);
-        set_timer(p, now + PAUSE_NS);
-    }
+    leave = time_serve(p, PENDING_PAUSE_NS);
+    // A doorbell may have come for a goroutine that is pinned here.
+    if (sched_has_work(p))
+        slice_watch(p);
+    return (leave || stop_wanted) && arch_current() != NULL;
 }
 
 static void on_tick(void)
@@ -222,65 +218,124 @@ static void on_tick(void)
     preempt_set_pending();
 }
 
-// ---- sleeping ----
-
-static void add_sleeper(void *arg)
+// A doorbell of another CPU.
+static void on_kick(void)
 {
-    struct g *g = arg;
-    struct g **at = &this_p()->sleepers;
+    struct p *p = this_p();
 
-    while (*at != NULL && (*at)->wake_ns <= g->wake_ns)
-        at = &(*at)->next;
-    g->next = *at;
-    *at = g;
-}
-
-void g_sleep_until(uint64_t mono_ns)
-{
-    struct g *g = g_current();
-
-    g->wake_ns = mono_ns;
-    g_park(add_sleeper, g);
-}
-
-static void serve_time(struct p *p)
-{
-    uint64_t now;
-
-    if (p->sleepers == NULL && *this_timers() == NULL)
-        return;
-    now = arch_mono_ns();
-    run_timers(now);
-    while (p->sleepers != NULL && p->sleepers->wake_ns <= now) {
-        struct g *g = p->sleepers;
-
-        p->sleepers = g->next;
-        push(p, g);
-    }
-    p->ticked = false;
-    set_timer(p, 0);
+    if (p != NULL && *(struct g *volatile *)&p->first != NULL)
+        preempt_set_pending();
 }
 
 // ---- the loop ----
 
+bool sched_has_work(struct p *p)
+{
+    return runq_has(&p->q) || *(struct g *volatile *)&p->first != NULL ||
+           globq_has();
+}
+
 static bool work_arrived(void)
 {
     struct p *p = this_p();
+    uint64_t me = UINT64_C(1) << arch_cpu_id();
 
-    // Interrupts are off: what another CPU pushes from now on comes with a
-    // doorbell that ends the halt.
-    return *(struct g *volatile *)&p->head != NULL ||
-           atomic_load_explicit(&p->wake, memory_order_relaxed) != NULL ||
-           p->ticked;
+    // Interrupts are off: what another CPU does from now on comes with a doorbell
+    // that ends the halt.
+    return (atomic_load(&idle) & me) == 0 || stop_wanted || p->ticked ||
+           *(struct g *volatile *)&p->first != NULL ||
+           atomic_load_explicit(&p->wake, memory_order_relaxed) != NULL;
+}
+
+static unsigned random_below(struct p *p, unsigned n)
+{
+    p->random = p->random * 1664525 + 1013904223;
+    return (unsigned)((uint64_t)p->random * n >> 32);
+}
+
+static struct g *steal(struct p *p)
+{
+    unsigned n = arch_cpu_count();
+
+    if (n == 1)
+        return NULL;
+    for (unsigned round = 1; round <= STEAL_ROUNDS; round++) {
+        unsigned from = random_below(p, n);
+
+        for (unsigned i = 0; i < n; i++, from = from + 1 < n ? from + 1 : 0) {
+            struct p *victim = p_of_cpu(from);
+
+            if (victim == NULL || victim == p)
+                continue;
+            bool last = round == STEAL_ROUNDS;
+
+            // Whom it has just made ready it may be about to wait for.
+            for (unsigned k = 0; last && k < STEAL_WAIT && runq_has(&victim->q);
+                 k++)
+                arch_relax();
+            struct g *g = runq_steal(&p->q, &victim->q, last);
+
+            if (g != NULL)
+                return g;
+        }
+    }
+    return NULL;
+}
+
+static bool anybody_has_work(void)
+{
+    if (globq_has())
+        return true;
+    for (unsigned cpu = 0; cpu < arch_cpu_count(); cpu++) {
+        if (p_of_cpu(cpu) != NULL && runq_has(&p_of_cpu(cpu)->q))
+            return true;
+    }
+    return false;
+}
+
+// Whom to run next; NULL: there is nobody.
+static struct g *pick(struct p *p)
+{
+    unsigned ncpus = arch_cpu_count();
+    bool inherit = false;
+    struct g *g = p->resume;
+
+    p->resume = NULL;
+    if (g == NULL && p->picks % GLOBAL_EVERY == 0)
+        g = globq_get(&p->q, ncpus, 1);
+    if (g == NULL && p->picks % 2 == 0)
+        g = pop_pinned(p);
+    if (g == NULL)
+        g = runq_get(&p->q, &inherit);
+    if (g == NULL)
+        g = pop_pinned(p);
+    if (g == NULL)
+        g = globq_get(&p->q, ncpus, UINT32_MAX);
+    if (g == NULL)
+        g = steal(p);
+    if (g != NULL && !inherit)
+        p->picks++;
+    return g;
 }
 
 static void run(struct p *p, struct g *g)
 {
+    if (p->spinning) {
+        p->spinning = false;
+        atomic_fetch_sub(&spinning, 1);
+        if (sched_has_work(p))
+            wake_one();
+    }
+    if (slice_always() || sched_has_work(p))
+        slice_watch(p);
     g->state = G_RUNNING;
+    g->interrupted = false;
     arch_set_current(g);
     arch_set_tls(g->tcb);
     arch_ctx_enter(&p->loop, &g->ctx);
     arch_set_current(NULL);
+    if (g->area != NULL && !g->interrupted)
+        preempt_forget(p, g);
     if (p->after != NULL) {
         void (*after)(void *) = p->after;
 
@@ -302,29 +357,72 @@ static bool housekeeping(void)
     return frame_zero_ahead();
 }
 
+static void rest(struct p *p)
+{
+    uint64_t me = UINT64_C(1) << arch_cpu_id();
+
+    if (p->spinning) {
+        p->spinning = false;
+        atomic_fetch_sub(&spinning, 1);
+    }
+    atomic_fetch_or(&idle, me);
+    if (!anybody_has_work())
+        arch_idle(work_arrived);
+    // Cleared by another: we were woken to look for work, and are counted so.
+    p->spinning = (atomic_fetch_and(&idle, ~me) & me) == 0;
+}
+
+static struct p *new_p(void)
+{
+    struct p *p = mm_boot_page();
+
+    preempt_init(p);
+    p->random = (uint32_t)arch_random();
+    return p;
+}
+
 void sched_run(void)
 {
+    if (this_p() == NULL)
+        atomic_store_explicit(&ps[arch_cpu_id()], new_p(),
+                              memory_order_release);
     struct p *p = this_p();
 
     frame_reserve_refill();
-
     arch_irq_enable();
     for (;;) {
         preempt_clear_pending();
+        if (unlikely(stop_wanted))
+            stop_wait(p);
         drain_wake_list(p);
         if (pending_work != NULL)
             pending_work();
-        serve_time(p);
-        struct g *g = pop(p);
+        (void)time_serve(p, 0);
+        struct g *g = pick(p);
 
         if (g != NULL)
             run(p, g);
         else if (!housekeeping())
-            arch_idle(work_arrived);
+            rest(p);
     }
 }
 
-void g_park(void (*unlock)(void *), void *arg)
+void sched_init(const struct g_tls_image *image)
+{
+    ps[arch_cpu_id()] = new_p();
+    tls = *image;
+    if (tls.align < 16)
+        tls.align = 16;
+    arch_hooks.tick = on_tick;
+    arch_hooks.kick = on_kick;
+    arch_hooks.pending = on_pending;
+    arch_hooks.preempt = preempt_interrupted;
+    arch_hooks.leave = preempt_here;
+}
+
+// ---- leaving ----
+
+void g_park(const char *why, void (*unlock)(void *), void *arg)
 {
     struct g *g = g_current();
 
@@ -333,19 +431,17 @@ void g_park(void (*unlock)(void *), void *arg)
 
     p->after = unlock;
     p->after_arg = arg;
+    g->why = why;
+    if (why != NULL)
+        g->since = arch_cycles();
     g->state = G_PARKED;
     arch_ctx_switch(&g->ctx, &p->loop);
     preempt_enable(); // maybe on another CPU
 }
 
-static void ready_again(void *g)
-{
-    g_ready(g);
-}
-
 void g_yield(void)
 {
-    g_park(ready_again, g_current());
+    g_park(NULL, sched_requeue, g_current());
 }
 
 static void bury(void *arg)
@@ -419,7 +515,7 @@ struct g *g_create(void (*fn)(void *), void *arg, const char *name, int cpu)
     g->reent = libc_thread_new((void *)(end - libc));
     g->name = name;
     g->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
-    g->cpu = cpu == G_ANY_CPU ? (int)arch_cpu_id() : cpu;
+    g->cpu = cpu;
     arch_ctx_init(&g->ctx, (void *)align_down((uintptr_t)block, 64), first, t);
     return g;
 }

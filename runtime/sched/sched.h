@@ -1,7 +1,8 @@
 // Threads of execution: goroutines on stacks that grow, scheduled per CPU.
 //
-// A goroutine belongs to the run queue of one CPU and runs until it parks,
-// yields or exits. The scheduler of a CPU is a loop on its system stack.
+// A goroutine runs until it parks, yields or exits, or until others have waited for
+// a slice; then the CPU is taken from it at any instruction, if no-preempt is zero.
+// The scheduler of a CPU is a loop on its system stack.
 #pragma once
 
 #include "arch/arch.h"
@@ -35,20 +36,21 @@ struct g *g_current(void);
 // Ends the caller; its stack is reused. Context: goroutine, no-preempt 0.
 NORETURN void g_exit(void);
 
-// Stops the caller until g_ready(it). After the switch, when its stack and
+// Stops the caller until g_ready(it). why: what it waits for, in Go's words, for
+// reports; not copied. After the switch, when its stack and
 // context are safe to use for another CPU, unlock(arg) runs on the system stack
 // (NULL: nothing): release there what makes the caller findable.
 // Context: goroutine, no-preempt 0 or held only by the lock that unlock frees.
-void g_park(void (*unlock)(void *), void *arg);
+void g_park(const char *why, void (*unlock)(void *), void *arg);
 
-// Puts a parked or new goroutine on its CPU's run queue.
-// Context: any but interrupt and NMI; takes that queue's lock.
+// Has a parked or new goroutine run: next on this CPU, unless it is pinned.
+// Context: any but interrupt and NMI.
 void g_ready(struct g *g);
 
 // The same from an interrupt: pushes it on this CPU's wake list (R8).
 void g_ready_from_interrupt(struct g *g);
 
-// Lets others on this CPU run first. Context: goroutine, no-preempt 0.
+// Lets others run first. Context: goroutine, no-preempt 0.
 void g_yield(void);
 
 // Parks until arch_mono_ns() >= mono_ns. Context: goroutine, no-preempt 0.
@@ -72,6 +74,12 @@ void sched_timer_set(struct sched_timer *t, uint64_t mono_ns);
 // goes on: on a system stack, no-preempt above zero, at times with interrupts off.
 // Once. Context: boot.
 void sched_on_pending(void (*fn)(void));
+
+// Brings all other CPUs to rest, with no goroutine on them and no-preempt zero
+// before, runs fn(arg) on this CPU's system stack, and lets them go on. Returns the
+// nanoseconds until the last had stopped. Several callers take turns. Context:
+// goroutine, no-preempt 0.
+uint64_t sched_stop_world(void (*fn)(void *), void *arg);
 
 uint64_t g_id(const struct g *g);
 const char *g_name(const struct g *g);

@@ -55,7 +55,7 @@ static void leave(void *arg)
 static void done(void)
 {
     if (--running == 0)
-        g_park(leave, NULL);
+        g_park("test", leave, NULL);
     g_exit();
 }
 

@@ -1,0 +1,78 @@
+// What a CPU has of its own for scheduling: Go's P and M in one.
+#pragma once
+
+#include "runtime/sched/g_impl.h"
+#include "runtime/sched/queue.h"
+
+// Tags: [o] the CPU itself, no-preempt above zero; [a] atomic, anybody; [lock]
+// the lock below.
+struct p {
+    struct arch_ctx loop;       // [o] where the loop stands
+    struct runq q;              // see queue.h
+    struct spinlock lock;       // protects the list of pinned goroutines
+    struct g *first, *last;     // [lock] pinned to this CPU, and ready
+    struct g *_Atomic wake;     // [a] pushed by interrupts of this CPU (R8)
+    struct g *sleepers;         // [o] by wake_ns
+    struct sched_timer *timers; // [o] few, in no order
+    void (*after)(void *);      // [o] run by the loop after a switch
+    void *after_arg;            // [o]
+    struct full_area *areas;    // [o] free ones, see preempt.c
+    void *stop_area;            // [o] for a stop of the world
+    struct g *resume;           // [o] runs next, it holds stop_area
+    uint64_t slice_end;   // [o] when to look at the slice; UINT64_MAX: never
+    uint32_t picks;       // [o] goroutines begun, but for those that inherit
+    uint32_t picks_then;  // [o] at the last look
+    uint32_t random;      // [o] state of steal's random order
+    bool spinning;        // [o] looks for work, and is counted so
+    _Atomic bool ticked;  // [a] the timer went off
+    _Atomic bool stopped; // [a] waits for the world to start again
+};
+
+// Valid while no-preempt is above zero (R10).
+struct p *this_p(void);
+struct p *p_of_cpu(unsigned cpu); // NULL before that CPU schedules
+
+// ---- time.c ----
+
+// Arms the CPU's timer for what is due first, but not before a time.
+void time_arm(struct p *p, uint64_t not_before);
+
+// If the timer went off: runs timers and makes sleepers ready that are due, and
+// arms it again, not before `pause` nanoseconds from now. Returns whether the slice
+// of who runs is over.
+bool time_serve(struct p *p, uint64_t pause);
+
+// ---- preempt.c ----
+
+// What a CPU needs; before it runs anybody. Context: loop.
+void preempt_init(struct p *p);
+
+// The slice of who runs has to be watched, since others wait; or always.
+void slice_watch(struct p *p);
+bool slice_always(void);
+
+// At a time when the timer went off: is it over?
+bool slice_is_over(struct p *p, uint64_t now);
+
+// Gives back the area of a goroutine that needs it no more.
+void preempt_forget(struct p *p, struct g *g);
+
+// hooks.preempt: who was interrupted with frame tf leaves the CPU. Returns if there
+// is no memory for that. And hooks.leave: the same for the caller.
+void preempt_interrupted(const struct trap_frame *tf);
+void preempt_here(void);
+
+// ---- stop.c ----
+
+extern _Atomic bool stop_wanted; // all CPUs are to come to rest
+
+// Waits until the world is started again. Context: loop.
+void stop_wait(struct p *p);
+
+// ---- sched.c ----
+
+// Whether something else than who runs could run on this CPU.
+bool sched_has_work(struct p *p);
+
+// Who runs on this CPU goes to the end of a queue, and the loop on.
+void sched_requeue(void *g);
