@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "mm/fail.h"
+
 enum { PAGE = 4096 };
 
 static volatile char *must(void *p)
@@ -65,6 +67,30 @@ int main(int argc, char **argv)
         a[0] = 2;
     } else if (strcmp(what, "read_only") == 0) {
         gn_protect((void *)p, PAGE, GN_READ);
+        p[0] = 2;
+    } else if (strcmp(what, "touch_no_table") == 0) {
+        // What is promised is there, unless requests for frames are failed: a
+        // store can't say so.
+        p = must(gn_map(NULL, 2 << 20, GN_READ | GN_WRITE, 0));
+        mm_fail_at(1, true);
+        p[0] = 1;
+    } else if (strcmp(what, "touch_no_page") == 0) {
+        p = must(gn_map(NULL, 2 << 20, GN_READ | GN_WRITE, 0));
+        p[0] = 1;
+        mm_fail_at(1, true);
+        return p[PAGE];
+    } else if (strcmp(what, "cow_no_frame") == 0) {
+        volatile char *copy = must(gn_snapshot((void *)p, PAGE));
+
+        mm_fail_at(1, true);
+        if (copy[0] != 1 || p[0] != 1) // reading is no matter
+            return 1;
+        copy[0] = 2;
+    } else if (strcmp(what, "zeros_no_frame") == 0) {
+        p = must(gn_map(NULL, PAGE, GN_READ | GN_WRITE, GN_SPARSE));
+        if (p[0] != 0)
+            return 1;
+        mm_fail_at(1, true);
         p[0] = 2;
     } else if (strcmp(what, "no_rights") == 0) {
         gn_protect((void *)p, PAGE, GN_NONE);

@@ -9,7 +9,7 @@ done
 add mm/api-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_api
 add mm/mman-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_mman
 add mm/storm-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @storm quick
-for cpus in 1 2; do
+for cpus in 1 2 4; do
     add "mm/fail-${cpus}cpu" fail_case "$cpus" @mem_fail
 done
 for cpus in 1 2 4; do
@@ -218,6 +218,15 @@ mem_die device '^panic: forbidden memory access \(write of' 'the IOAPIC'
 mem_die alias '^panic: forbidden memory access \(write of' 'an alias'
 mem_die read_only '^panic: forbidden memory access \(write of' 'mapped memory'
 mem_die no_rights '^panic: forbidden memory access \(read of' 'mapped memory'
+
+# Faults that get no frame: a report, since a store can't fail.
+no_frame='^fatal error: out of memory: no frame left for the'
+mem_die touch_no_table "$no_frame write of" 'mapped memory'
+mem_die cow_no_frame "$no_frame write of" 'a snapshot'
+mem_die zeros_no_frame "$no_frame write of" 'mapped memory'
+mem_die touch_no_page "$no_frame read of" 'mapped memory'
+add mm/die-cow_no_frame-4cpu dies 2 "$no_frame write of" 'CPU [0-3] of 4' \
+    "#[0-9]+ .* main\+" -- -M q35 --cpu qemu64 -c 4 @memdie cow_no_frame
 
 # What memory may cost: instructions, the same in every run. The bounds are the
 # goals of tools/bench where there are any, else half of what Linux takes; with
