@@ -12,6 +12,7 @@
 
 #include "host-tests/guest/par.h"
 #include "host-tests/guest/room.h"
+#include "host-tests/guest/settle.h"
 #include "host-tests/guest/tap.h"
 #include "mm/dirty.h"
 #include "mm/fcache.h"
@@ -456,18 +457,6 @@ static void random_worker(unsigned cpu, void *arg)
     }
 }
 
-static void flush(void *arg)
-{
-    (void)arg;
-    frame_cache_flush();
-}
-
-static uint64_t settled(void)
-{
-    arch_on_system_stack(flush, NULL);
-    return mm_free_frames() + pt_tables();
-}
-
 static void everything_at_once(void)
 {
     unsigned rounds = 25 * scale;
@@ -477,7 +466,7 @@ static void everything_at_once(void)
 
     par_run(random_worker, &rounds);
     mm_check();
-    uint64_t before = settled();
+    struct accounts before = settle();
 
     par_run(random_worker, &rounds);
     printf("# %u steps were refused\n", (unsigned)refused);
@@ -486,9 +475,7 @@ static void everything_at_once(void)
        "a quarter was done at least");
     IS(wrong, 0, "random steps on all CPUs at once keep every page's contents");
     mm_check();
-    // A dead goroutine keeps its warm top page; descriptors stay.
-    ok(settled() + 16 >= before, "and every frame comes back (%lu, was %lu)",
-       (unsigned long)settled(), (unsigned long)before);
+    is_settled(&before, "random steps");
 }
 
 int main(int argc, char **argv)
