@@ -3,11 +3,25 @@
 
 #include <gneiss/mem.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "mm/fail.h"
+#include "mm/mm.h"
 
 enum { PAGE = 4096 };
+
+static char *const there = (char *)0x210000000000;
+
+// An entry where no region is: mm must never leave one.
+static void leave_entry(void *arg)
+{
+    spin_lock(&mm_lock);
+    if (pt_map((uintptr_t)arg, frame_alloc(0, FRAME_ZERO), PAGE, PROT_R, 1) !=
+        0)
+        abort();
+    spin_unlock(&mm_lock);
+}
 
 static volatile char *must(void *p)
 {
@@ -92,6 +106,15 @@ int main(int argc, char **argv)
             return 1;
         mm_fail_at(1, true);
         p[0] = 2;
+    } else if (strcmp(what, "moved_over") == 0) {
+        p[2 * PAGE] = 1;
+        arch_on_system_stack(leave_entry, there + 2 * PAGE);
+        gn_remap((void *)p, 3 * PAGE, 3 * PAGE, GN_FIXED, there);
+    } else if (strcmp(what, "tables_moved_over") == 0) {
+        p = must(gn_map(NULL, 2 << 20, GN_READ | GN_WRITE, 0));
+        p[0] = 1;
+        arch_on_system_stack(leave_entry, there + 2 * PAGE);
+        gn_remap((void *)p, 2 << 20, 2 << 20, GN_FIXED, there);
     } else if (strcmp(what, "no_rights") == 0) {
         gn_protect((void *)p, PAGE, GN_NONE);
         return p[0];

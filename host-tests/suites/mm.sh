@@ -238,6 +238,10 @@ mem_die alias '^panic: forbidden memory access \(write of' 'an alias'
 mem_die read_only '^panic: forbidden memory access \(write of' 'mapped memory'
 mem_die no_rights '^panic: forbidden memory access \(read of' 'mapped memory'
 
+# Entries that a move would overwrite: the frames would be lost.
+mem_die moved_over '^panic: .*vm_move\.c:[0-9]+: assertion failed: are_clear'
+mem_die tables_moved_over '^panic: .*pt\.c:[0-9]+: assertion failed: there == 0'
+
 # Faults that get no frame: a report, since a store can't fail.
 no_frame='^fatal error: out of memory: no frame left for the'
 mem_die touch_no_table "$no_frame write of" 'mapped memory'
