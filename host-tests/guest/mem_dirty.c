@@ -225,7 +225,8 @@ int main(int argc, char **argv)
     IS(missed, 0, "no store is missed in two rounds");
     struct accounts before = settle();
 
-    promoted = reported = 0;
+    promoted = 0;
+    reported = 0;
     for (unsigned i = 0; i < rounds; i++)
         one_round(with_a_view, true, false);
     IS(missed, 0, "no store is missed through move, clone and protect");
