@@ -110,7 +110,7 @@ matrix_args() # test, memory, machine, model, CPUs
     mem_chaos) echo 300 3 ;;
     mem_model) echo 2000 3 ;;
     mem_fail) echo 2 ;;
-    mem_dirty) echo 1 ;;
+    mem_dirty) [ "$5" -lt 4 ] && echo 1 || echo 1 6 ;;
     storm)
         # CPUs that wait for each other where there are fewer real ones: in full
         # once on each machine.
