@@ -115,7 +115,7 @@ matrix_args() # test, memory, machine, model, CPUs
         # CPUs that wait for each other where there are fewer real ones: in full
         # once on each machine.
         case $5,$2 in
-        4,128M | 4,512M) ;;
+        4,512M | 4,4G) ;;
         4,*) echo brief ;;
         *) echo quick ;;
         esac
