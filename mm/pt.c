@@ -68,6 +68,11 @@ static bool is_empty(const pte_t *table)
            atomic_load_explicit(entries_of(table), memory_order_relaxed) == 0;
 }
 
+bool pt_is_empty(const pte_t *e)
+{
+    return is_empty(e);
+}
+
 void pt_counted(const pte_t *e, int change)
 {
     if (change == 0 || !counting)

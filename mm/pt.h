@@ -86,6 +86,9 @@ void pt_promote(uintptr_t va, int level, pte_t leaf, struct pt_garbage *g);
 // The number of entries of e's table that are set changed. Context: mm_lock held.
 void pt_counted(const pte_t *e, int change);
 
+// True if no entry of e's table is set. Context: mm_lock held.
+bool pt_is_empty(const pte_t *e);
+
 // Reads, and changes, a leaf entry. pt_set returns what was there, with the A
 // and D bits that the hardware set until then. pt_try_set changes e from `from`
 // to `to` only if it is exactly `from`. Context: mm_lock held.

@@ -34,8 +34,25 @@ static bool any_set(const struct pt_run *run)
     return false;
 }
 
+// True if none of the entries is set, from the first to the last, which is in the
+// same table or in the next. Counts say it, but for tables that others use too:
+// those at both ends of what moves.
+static bool are_clear(const pte_t *e, const pte_t *last)
+{
+    if (pt_is_empty(e) && pt_is_empty(last))
+        return true;
+    while (pt_get(e) == 0) {
+        if (e++ == last)
+            return true;
+        if ((uintptr_t)e % PAGE_SIZE == 0)
+            e = (const pte_t *)align_down((uintptr_t)last, PAGE_SIZE);
+    }
+    return false;
+}
+
 // Makes the tables at `to` that the entries will need, so that moving them can't
-// fail half way.
+// fail half way. There must be nothing yet: an entry that is overwritten would
+// be a frame that nobody knows. (pt_relink looks itself.)
 static bool make_tables(uintptr_t from, uintptr_t to, size_t bytes)
 {
     uintptr_t end = from + bytes, shift = to - from;
@@ -58,10 +75,12 @@ static bool make_tables(uintptr_t from, uintptr_t to, size_t bytes)
                 (tables < rest ? tables : rest) * pte_span(level) / PAGE_SIZE;
         } else if (any_set(&run)) {
             // A run in one table can lie across two there.
-            uintptr_t last = va + shift + (run.n - 1) * PAGE_SIZE;
+            pte_t *first = pt_make(va + shift);
+            pte_t *last = pt_make(va + shift + (run.n - 1) * PAGE_SIZE);
 
-            if (pt_make(va + shift) == NULL || pt_make(last) == NULL)
+            if (first == NULL || last == NULL)
                 return false;
+            ASSERT(are_clear(first, last));
         }
     }
     return true;

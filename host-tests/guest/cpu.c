@@ -86,7 +86,8 @@ static void map_flip(void *arg)
     spin_unlock(&mm_lock);
 }
 
-static void flip(struct flip *f)
+// Shoots down so many pages from this one on; 0: everything.
+static void flip_shooting(struct flip *f, size_t npages)
 {
     uint64_t n = f->published + 1;
     uint64_t *to = f->frame[n % 2];
@@ -94,8 +95,13 @@ static void flip(struct flip *f)
     *(volatile uint64_t *)to = n;
     atomic_store(f->pte, pte_make_leaf(arch_direct_to_paddr(to), PROT_R, 1) &
                              (cpu_features.nx ? UINT64_MAX : ~PTE_NX));
-    arch_tlb_shootdown((uintptr_t)f->page, 1);
+    arch_tlb_shootdown((uintptr_t)f->page, npages);
     atomic_store_explicit(&f->published, n, memory_order_release);
+}
+
+static void flip(struct flip *f)
+{
+    flip_shooting(f, 1);
 }
 
 static void look_at(struct flip *f)
@@ -198,7 +204,8 @@ static void lock_often(unsigned cpu, void *arg)
 }
 
 // Each CPU shoots down while the others wait for its lock, all with interrupts
-// off: only arch_relax can serve them (R7).
+// off: only arch_relax can serve them (R7). Who gets the lock looks before any
+// interrupt can come: what it read before it waited is gone by then.
 static void lock_and_shoot(unsigned cpu, void *arg)
 {
     (void)cpu;
@@ -206,15 +213,18 @@ static void lock_and_shoot(unsigned cpu, void *arg)
     for (unsigned i = 0; i < rounds; i++) {
         bool irqs = arch_irq_disable();
 
+        look_at(&flips[0]);
         spin_lock(&lock);
-        arch_tlb_shootdown(FLIP_BASE, 1);
+        look_at(&flips[0]);
+        flip(&flips[0]);
         guarded++;
         spin_unlock(&lock);
         arch_irq_restore(irqs);
     }
 }
 
-// The same, each with a lock of its own: all shoot at each other at once.
+// The same, each with a lock and a page of its own: all shoot at each other at
+// once, and look at each other's pages with interrupts off.
 static void shoot_each_other(unsigned cpu, void *arg)
 {
     static struct spinlock own[ARCH_MAX_CPUS];
@@ -223,10 +233,51 @@ static void shoot_each_other(unsigned cpu, void *arg)
     for (unsigned i = 0; i < rounds; i++) {
         bool irqs = arch_irq_disable();
 
+        look_at_all(cpu, NULL);
         spin_lock(&own[cpu]);
-        arch_tlb_shootdown(i % 4 ? FLIP_BASE + cpu * PAGE_SIZE : 0, i % 4);
+        flip_shooting(&flips[cpu], i % 4);
         spin_unlock(&own[cpu]);
+        look_at_all(cpu, NULL);
         arch_irq_restore(irqs);
+    }
+}
+
+// CPU 0 flips while all others have read the page and turned interrupts off.
+// In every second round they serve nothing either: then the shootdown can't be
+// over before they turn them on, and no old frame is read when it is. In the
+// others they poll, and must not read the old frame although no interrupt came.
+static _Atomic unsigned early;
+
+static void forget_late(struct flip *f, _Atomic unsigned *barrier, bool poll)
+{
+    bool irqs = arch_irq_disable();
+    uint64_t before = f->published;
+
+    look_at(f);
+    meet(barrier, ncpus);
+    for (unsigned i = 0; !poll && i < 2000; i++)
+        arch_pause();
+    if (!poll) {
+        early += f->published != before;
+        arch_irq_restore(irqs);
+    }
+    while (f->published == before)
+        arch_relax();
+    look_at(f);
+    arch_irq_restore(irqs);
+}
+
+static void shoot_at_the_deaf(unsigned cpu, void *arg)
+{
+    for (unsigned i = 0; i < rounds / 10; i++) {
+        if (cpu != 0) {
+            forget_late(&flips[0], arg, i % 2 != 0);
+        } else {
+            meet(arg, ncpus);
+            flip(&flips[0]);
+            look_at(&flips[0]);
+        }
+        meet(arg, ncpus);
     }
 }
 
@@ -241,9 +292,22 @@ static void test_locks(void)
     par_run(lock_and_shoot, &barrier);
     IS(guarded, (unsigned long)rounds * ncpus,
        "shootdowns with a lock held and interrupts off end");
+    IS(stale, 0, "who waited for the lock reads no old frame");
+    uint64_t flipped[ARCH_MAX_CPUS];
+    bool all = true;
+
+    for (unsigned i = 0; i < ncpus; i++)
+        flipped[i] = flips[i].published;
     barrier = 0;
     par_run(shoot_each_other, &barrier);
-    ok(true, "so do those of CPUs that shoot at each other");
+    for (unsigned i = 0; i < ncpus; i++)
+        all = all && flips[i].published == flipped[i] + rounds;
+    ok(all, "so do those of CPUs that shoot at each other");
+    IS(stale, 0, "and nobody reads an old frame before interrupts are on");
+    barrier = 0;
+    par_run(shoot_at_the_deaf, &barrier);
+    IS(early, 0, "no shootdown is over before who hears nothing has heard it");
+    IS(stale, 0, "nor is an old frame read then, or by who polls");
     IS(preempt_count(), 0, "the no-preempt count is balanced");
 }
 

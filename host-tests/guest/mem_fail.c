@@ -23,11 +23,12 @@ enum {
     PAGE = 4096,
     N = 16,
     RW = GN_READ | GN_WRITE,
-    RECORDED = 104,
-    RECORDED_SMALL = 46
+    RECORDED = 146,
+    RECORDED_SMALL = 88
 };
 
-#define HUGE ((size_t)2 << 20)
+#define HUGE   ((size_t)2 << 20)
+#define IOAPIC UINT64_C(0xfec00000)
 
 static char *const base = (char *)0x200000000000;
 static char *const there = (char *)0x210000000000;
@@ -94,7 +95,8 @@ static struct accounts accounts(void)
 // ---- the calls ----
 
 static char *made;
-static int watcher = -1;
+static uint64_t tables; // before the call
+static int watcher = -1, ended = -1;
 
 static void fill(char *p, size_t npages)
 {
@@ -165,6 +167,12 @@ static void fresh(void)
     must(gn_map(base, 100 * PAGE, RW, GN_FIXED) == base);
 }
 
+static void mapped_none(void)
+{
+    sixteen();
+    must(gn_protect(base, N * PAGE, GN_NONE) == 0);
+}
+
 static void snapped(void)
 {
     sixteen();
@@ -192,6 +200,35 @@ static long do_reserve(void)
     return pointer(gn_reserve(4 * HUGE));
 }
 
+static long do_map_named(void)
+{
+    return pointer(gn_map_named(base, N * PAGE, RW, GN_FIXED, "a name"));
+}
+
+// Registers that every machine has, and what lies behind: two page tables.
+static long do_map_device(void)
+{
+    return pointer(gn_map_device(IOAPIC, HUGE + 2 * PAGE, GN_READ | GN_WRITE,
+                                 "registers"));
+}
+
+static long do_watch_new(void)
+{
+    watcher = gn_watch_new();
+    return watcher < 0 ? watcher : 0;
+}
+
+static long do_watch_end(void)
+{
+    long err = gn_watch_end(watcher);
+
+    if (err == 0) {
+        ended = watcher;
+        watcher = -1;
+    }
+    return err;
+}
+
 static long do_unmap(void)
 {
     return gn_unmap(base, N * PAGE);
@@ -200,6 +237,26 @@ static long do_unmap(void)
 static long do_unmap_part(void)
 {
     return gn_unmap(base + 4 * PAGE, 4 * PAGE);
+}
+
+static long do_protect_all(void)
+{
+    return gn_protect(base, N * PAGE, GN_READ);
+}
+
+static long do_protect_huge(void)
+{
+    return gn_protect(base, 2 * HUGE, GN_READ);
+}
+
+static long do_give_rights(void)
+{
+    return gn_protect(base, N * PAGE, RW);
+}
+
+static long do_give_rights_huge(void)
+{
+    return gn_protect(base, 2 * HUGE, RW);
 }
 
 static long do_protect_part(void)
@@ -225,6 +282,12 @@ static long do_discard(void)
 static long do_populate(void)
 {
     return gn_advise(base, 100 * PAGE, GN_POPULATE);
+}
+
+// Every page gets its right to store back, and so a frame of its own.
+static long do_populate_shared(void)
+{
+    return gn_advise(base, N * PAGE, GN_POPULATE);
 }
 
 static long do_promote(void)
@@ -402,9 +465,111 @@ static bool mapped_zero(void)
     return base[0] == 0 && base[5 * PAGE] == 0;
 }
 
-static bool fine(void)
+static unsigned rights_of(const char *p)
 {
-    return true;
+    struct gn_where w;
+
+    gn_where(p, &w);
+    return (unsigned)w.prot;
+}
+
+// Contents can't be looked at without rights: they are, after the call.
+static bool no_rights(void)
+{
+    return rights_of(base) == GN_NONE;
+}
+
+static bool writable(void)
+{
+    base[2 * PAGE] = 3;
+    return rights_of(base) == RW && at_base();
+}
+
+static bool writable_huge(void)
+{
+    base[HUGE] = 0;
+    return is_committed();
+}
+
+static bool read_only(void)
+{
+    return rights_of(base) == GN_READ && at_base();
+}
+
+static bool read_only_huge(void)
+{
+    return rights_of(base) == GN_READ && base_huge();
+}
+
+static bool snapshot_as_before(void)
+{
+    return at_base() && filled(made, 0, N);
+}
+
+static bool named(void)
+{
+    struct gn_where w;
+
+    gn_where(base + PAGE, &w);
+    return strcmp(w.name, "a name") == 0 && mapped_zero();
+}
+
+static bool nothing_made(void)
+{
+    return made == NULL && pt_tables() == tables;
+}
+
+// Of its registers the first selects another.
+static bool has_registers(void)
+{
+    volatile uint32_t *selects = (void *)made;
+    struct gn_where w;
+
+    gn_where(made, &w);
+    *selects = 1;
+    bool stays = (*selects & 0xff) == 1;
+
+    return stays && w.kind == GN_KIND_DEVICE && w.mapped &&
+           w.frame == IOAPIC / PAGE && strcmp(w.name, "registers") == 0;
+}
+
+// Address space and nothing else: it can be made memory anywhere.
+static bool is_reserved(void)
+{
+    struct gn_where w;
+    char *last = made + 4 * HUGE - PAGE;
+
+    gn_where(made, &w);
+    if (w.prot != GN_NONE || w.start != (uintptr_t)made ||
+        w.end != w.start + 4 * HUGE || w.mapped ||
+        gn_commit(last, PAGE, RW) != 0)
+        return false;
+    *last = 7;
+    return last[1] == 0 && *last == 7 && rights_of(made) == GN_NONE &&
+           gn_resident(made, 4 * HUGE) == PAGE;
+}
+
+static bool no_watcher(void)
+{
+    return watcher < 0;
+}
+
+static bool watches(void)
+{
+    must(gn_map(base, N * PAGE, RW, GN_FIXED) == base);
+    return gn_watch(watcher, base) == 0 && do_collect() == 0;
+}
+
+static bool still_watches(void)
+{
+    return do_collect() == 0 && at_base();
+}
+
+static bool watches_no_more(void)
+{
+    void *page;
+
+    return gn_watch_collect(ended, base, &page, 1) == -EINVAL && at_base();
 }
 
 static const struct {
@@ -414,9 +579,16 @@ static const struct {
     bool (*before)(void), (*after)(void);
 } cases[] = {
     {"map", nothing, do_map, no_base, mapped_zero},
-    {"reserve", nothing, do_reserve, fine, fine},
+    {"map, named", nothing, do_map_named, no_base, named},
+    {"map of a device", nothing, do_map_device, nothing_made, has_registers},
+    {"reserve", nothing, do_reserve, nothing_made, is_reserved},
     {"unmap what has an alias", aliased, do_unmap, at_base, alias_alone},
     {"unmap a part", sixteen, do_unmap_part, at_base, one_part_gone},
+    {"protect all", sixteen, do_protect_all, at_base, read_only},
+    {"protect all, watched", watched, do_protect_all, at_base, read_only},
+    {"protect large pages", huge, do_protect_huge, base_huge, read_only_huge},
+    {"give rights back", mapped_none, do_give_rights, no_rights, writable},
+    {"give rights", reserved, do_give_rights_huge, is_reserve, writable_huge},
     {"protect a part", sixteen, do_protect_part, at_base, read_only_part},
     {"protect a watched part", watched, do_protect_part, at_base,
      read_only_part},
@@ -425,6 +597,8 @@ static const struct {
     {"discard", sixteen, do_discard, at_base, discarded},
     {"discard in large pages", huge, do_discard, base_huge, huge_part_gone},
     {"populate", fresh, do_populate, all_there, all_there},
+    {"populate what is shared", snapped, do_populate_shared, snapshot_as_before,
+     copied},
     {"promote", huge, do_promote, base_huge, base_huge},
     {"promote what is cut", reserved, do_promote, is_reserve, is_reserve},
     {"remap", sixteen, do_move, at_base, moved},
@@ -437,6 +611,8 @@ static const struct {
     {"snapshot", sixteen, do_snapshot, at_base, copied},
     {"snapshot of a snapshot", snapped, do_snapshot, at_base, copied},
     {"snapshot of large pages", huge, do_snapshot_huge, base_huge, copied_huge},
+    {"watcher", nothing, do_watch_new, no_watcher, watches},
+    {"end of a watcher", watched, do_watch_end, still_watches, watches_no_more},
     {"watch", unwatched, do_watch, at_base, at_base},
     {"collect", watched, do_collect, at_base, at_base},
 };
@@ -446,6 +622,7 @@ static void end_case(void)
     if (watcher >= 0)
         gn_watch_end(watcher);
     watcher = -1;
+    made = NULL;
     // All of what programs map: the heap's region is not of it.
     struct gn_where w;
     uintptr_t at = 0;
@@ -453,7 +630,8 @@ static void end_case(void)
     do {
         gn_where((void *)at, &w);
         if (w.kind == GN_KIND_REGION || w.kind == GN_KIND_ALIAS ||
-            w.kind == GN_KIND_SNAPSHOT)
+            w.kind == GN_KIND_SNAPSHOT ||
+            (w.kind == GN_KIND_DEVICE && w.start < ARCH_REGION_END))
             must(gn_unmap((void *)w.start, w.end - w.start) == 0);
     } while ((at = w.end) != 0);
 }
@@ -475,6 +653,7 @@ static bool fail_at(size_t i, uint64_t nth, bool on)
     cases[i].prepare();
     arch_on_system_stack(refill, NULL);
     arch_on_system_stack(drain, NULL);
+    tables = pt_tables();
     mm_fail_at(nth, on);
     long err = cases[i].call();
     bool failed = nth != 0 && mm_has_failed();
@@ -520,6 +699,8 @@ static void each_request_fails_in_turn(void)
         if (room() < 150 && cases[i].prepare == fresh)
             continue;
         fail_at(i, 0, false); // what is made once for all: tables, batches
+        unsigned before = points;
+
         for (int on = 0; on <= 1; on++) {
             uint64_t nth = 1;
 
@@ -527,6 +708,7 @@ static void each_request_fails_in_turn(void)
                 nth++;
             points += (unsigned)nth - 1;
         }
+        printf("# %s: %u points\n", cases[i].name, points - before);
     }
     IS(wrong, 0, "each request for a frame fails in turn: all is as before");
     ok(points >= (little ? RECORDED_SMALL : RECORDED), "%u points failed",

@@ -14,9 +14,22 @@
 
 enum { RW = GN_READ | GN_WRITE };
 
+// Blocks that stay whole and out of the way, so that gibibytes take no longer
+// than MOST does: what is left is spread evenly over all of memory. They are
+// bits of a set, since a list in them would be a store to each: the host would
+// have to find memory for all.
+enum {
+    MOST = 256 * MIB / PAGE_SIZE, // frames
+    WHOLE = 9,                    // order
+    BLOCKS = 64 * (GIB / PAGE_SIZE >> WHOLE)
+};
+
+static uint64_t aside[BLOCKS / 64];
+static uint64_t naside; // frames
+
 static uint64_t total(void)
 {
-    return frame_stats().total;
+    return frame_stats().total - naside;
 }
 
 // ---- frames that somebody keeps, so that no free ones are neighbours ----
@@ -28,6 +41,68 @@ static void push(uint64_t *list, paddr_t p)
 {
     *(uint64_t *)arch_direct(p) = *list;
     *list = p.raw;
+}
+
+static paddr_t pop(uint64_t *list)
+{
+    paddr_t p = paddr(*list);
+
+    *list = *(uint64_t *)arch_direct(p);
+    return p;
+}
+
+static void give_back(uint64_t block)
+{
+    aside[block / 64] &= ~(UINT64_C(1) << block % 64);
+    naside -= 1 << WHOLE;
+    frame_free(paddr(block << WHOLE << PAGE_SHIFT), WHOLE);
+}
+
+// Leaves so many frames, about: of n blocks some are free again, as far from
+// each other as can be.
+static void set_aside_call(void *arg)
+{
+    uint64_t leave = *(uint64_t *)arg >> WHOLE, n = 0, nth = 0;
+    paddr_t p;
+
+    while ((p = frame_alloc(WHOLE, FRAME_DIRTY)).raw != 0) {
+        uint64_t block = p.raw / PAGE_SIZE >> WHOLE;
+
+        ASSERT(block < BLOCKS);
+        aside[block / 64] |= UINT64_C(1) << block % 64;
+        n++;
+    }
+    naside = n << WHOLE;
+    for (uint64_t block = 0; block < BLOCKS; block++) {
+        if (!(aside[block / 64] >> block % 64 & 1))
+            continue;
+        nth++;
+        if (nth * leave / n != (nth - 1) * leave / n)
+            give_back(block);
+    }
+}
+
+static void set_aside(uint64_t leave)
+{
+    if (leave >= mm_free_frames())
+        return;
+    arch_on_system_stack(set_aside_call, &leave);
+    mm_charge_stack(naside);
+}
+
+static void bring_back_call(void *arg)
+{
+    (void)arg;
+    for (uint64_t block = 0; block < BLOCKS; block++) {
+        if (aside[block / 64] >> block % 64 & 1)
+            give_back(block);
+    }
+}
+
+static void bring_back(void)
+{
+    mm_uncharge(naside);
+    arch_on_system_stack(bring_back_call, NULL);
 }
 
 static void scatter_call(void *arg)
@@ -42,23 +117,16 @@ static void scatter_call(void *arg)
         push(keep ? &kept : &others, p);
         nkept += keep;
     }
-    while (others != 0) {
-        p = paddr(others);
-        others = *(uint64_t *)arch_direct(p);
-        frame_put(p);
-    }
+    while (others != 0)
+        frame_put(pop(&others));
     frame_cache_flush();
 }
 
 static void gather_call(void *arg)
 {
     (void)arg;
-    while (kept != 0) {
-        paddr_t p = paddr(kept);
-
-        kept = *(uint64_t *)arch_direct(p);
-        frame_put(p);
-    }
+    while (kept != 0)
+        frame_put(pop(&kept));
 }
 
 static void scatter(unsigned n)
@@ -114,9 +182,11 @@ static bool touch_all(char *p, size_t bytes)
 
 static void test_single_frames(void)
 {
-    uint64_t free = mm_free_frames(), all = room(), n;
+    uint64_t free = mm_free_frames(), all, n;
     char *p;
 
+    set_aside(MOST);
+    all = room();
     scatter(2);
     ok(!has_block(1), "no two free frames are a pair");
     for (n = room(); n > 0 && mm_mapping_cost(n * PAGE_SIZE) > room();)
@@ -134,6 +204,7 @@ static void test_single_frames(void)
     }
     gn_unmap(p, n * PAGE_SIZE);
     gather();
+    bring_back();
     ok(mm_free_frames() + 24 >= free, "the frames come back");
 }
 
@@ -142,6 +213,7 @@ static void test_most_of_memory(void)
     size_t bytes;
     char *p;
 
+    set_aside(MOST);
     scatter(16);
     bytes = min_u64(total() / 10 * 8, room() - TABLES) * PAGE_SIZE;
     ok(!has_block(4), "no 16 free frames are one block");
@@ -158,6 +230,7 @@ static void test_most_of_memory(void)
     ok(p != NULL && touch_all(p, bytes), "malloc has as much, less its own");
     free(p);
     gather();
+    bring_back();
 }
 
 // ---- reclaim ----
@@ -200,12 +273,13 @@ static enum mm_pressure level_seen;
 
 static uint64_t gather_some(uint64_t npages, enum mm_pressure level)
 {
-    uint64_t n = nkept;
+    uint64_t n = nkept + naside;
 
     if (npages == 0 || kept == 0)
         return 0;
     level_seen = level;
     gather();
+    bring_back();
     nkept = 0;
     calls++;
     return n;
@@ -219,7 +293,8 @@ static void test_pressure(void)
     if (p == NULL)
         abort();
     IS(mm_pressure(), MM_PLENTY, "frames are plenty");
-    scatter(1); // all of them
+    set_aside(0);
+    scatter(1); // all that are left
     IS(mm_pressure(), MM_CRITICAL, "and critically few when all are taken");
     mm_reclaimer_add(&hook);
     ok(mm_frames_scarce(), "somebody sees it");

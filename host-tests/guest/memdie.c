@@ -3,9 +3,25 @@
 
 #include <gneiss/mem.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "mm/fail.h"
+#include "mm/mm.h"
+
 enum { PAGE = 4096 };
+
+static char *const there = (char *)0x210000000000;
+
+// An entry where no region is: mm must never leave one.
+static void leave_entry(void *arg)
+{
+    spin_lock(&mm_lock);
+    if (pt_map((uintptr_t)arg, frame_alloc(0, FRAME_ZERO), PAGE, PROT_R, 1) !=
+        0)
+        abort();
+    spin_unlock(&mm_lock);
+}
 
 static volatile char *must(void *p)
 {
@@ -66,6 +82,39 @@ int main(int argc, char **argv)
     } else if (strcmp(what, "read_only") == 0) {
         gn_protect((void *)p, PAGE, GN_READ);
         p[0] = 2;
+    } else if (strcmp(what, "touch_no_table") == 0) {
+        // What is promised is there, unless requests for frames are failed: a
+        // store can't say so.
+        p = must(gn_map(NULL, 2 << 20, GN_READ | GN_WRITE, 0));
+        mm_fail_at(1, true);
+        p[0] = 1;
+    } else if (strcmp(what, "touch_no_page") == 0) {
+        p = must(gn_map(NULL, 2 << 20, GN_READ | GN_WRITE, 0));
+        p[0] = 1;
+        mm_fail_at(1, true);
+        return p[PAGE];
+    } else if (strcmp(what, "cow_no_frame") == 0) {
+        volatile char *copy = must(gn_snapshot((void *)p, PAGE));
+
+        mm_fail_at(1, true);
+        if (copy[0] != 1 || p[0] != 1) // reading is no matter
+            return 1;
+        copy[0] = 2;
+    } else if (strcmp(what, "zeros_no_frame") == 0) {
+        p = must(gn_map(NULL, PAGE, GN_READ | GN_WRITE, GN_SPARSE));
+        if (p[0] != 0)
+            return 1;
+        mm_fail_at(1, true);
+        p[0] = 2;
+    } else if (strcmp(what, "moved_over") == 0) {
+        p[2 * PAGE] = 1;
+        arch_on_system_stack(leave_entry, there + 2 * PAGE);
+        gn_remap((void *)p, 3 * PAGE, 3 * PAGE, GN_FIXED, there);
+    } else if (strcmp(what, "tables_moved_over") == 0) {
+        p = must(gn_map(NULL, 2 << 20, GN_READ | GN_WRITE, 0));
+        p[0] = 1;
+        arch_on_system_stack(leave_entry, there + 2 * PAGE);
+        gn_remap((void *)p, 2 << 20, 2 << 20, GN_FIXED, there);
     } else if (strcmp(what, "no_rights") == 0) {
         gn_protect((void *)p, PAGE, GN_NONE);
         return p[0];

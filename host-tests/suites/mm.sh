@@ -9,7 +9,7 @@ done
 add mm/api-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_api
 add mm/mman-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_mman
 add mm/storm-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @storm quick
-for cpus in 1 2; do
+for cpus in 1 2 4; do
     add "mm/fail-${cpus}cpu" fail_case "$cpus" @mem_fail
 done
 for cpus in 1 2 4; do
@@ -22,9 +22,28 @@ add mm/dirty-4cpu tap -c 4 @mem_dirty 4
 for cpus in 1 2 4; do
     add "mm/tight-${cpus}cpu" tap -c "$cpus" @mem_tight
 done
-add mm/tight-die dies 2 '^fatal error: out of memory: no frame left for the write' \
-    'the stack of goroutine 1 \(main\)' 'reach\+.*mem_tight\.c' -- \
-    -c 2 @mem_tight die
+# The CPU's 12 frames are used up; others have theirs.
+tight_die() # name, CPUs, options of the runner
+{
+    local left=0
+    case $2 in
+    2) left='([0-9]|1[0-2])' ;;
+    4) left='([0-9]|[12][0-9]|3[0-6])' ;;
+    esac
+    add "mm/tight-die$1" dies 2 \
+        '^fatal error: out of memory: no frame left for the write' \
+        " page tables, $left frames in reserves\$" \
+        'the stack of goroutine 1 \(main\)' 'reach\+.*mem_tight\.c' -- \
+        -c "$2" "${@:3}" @mem_tight die
+}
+tight_die "" 2
+for cpus in 1 4; do
+    for mem in 2M 1G; do
+        tight_die "-$mem-${cpus}cpu" $cpus -m $mem
+        tight_die "-$mem-q35-qemu64-${cpus}cpu" $cpus -m $mem -M q35 \
+            --cpu qemu64
+    done
+done
 # A gibibyte, in one page where the CPU has such.
 add mm/huge-1cpu tap -M q35 -m 4G @mem_huge
 add mm/huge-4cpu tap -c 4 -m 4G @mem_huge 4
@@ -36,6 +55,11 @@ for test in "mem_dirty 4" mem_race mem_tight "mem_chaos 1000 5"; do
 done
 add mm/chaos-2cpu tap -c 2 @mem_chaos 2000 1
 add mm/chaos-4cpu tap -c 4 @mem_chaos 1000 2
+for cpus in 1 4; do
+    add "mm/long-map-${cpus}cpu" long_map_case @long_map -c $cpus
+    add "mm/long-map-q35-${cpus}cpu" long_map_case @long_map -c $cpus -M q35 \
+        --cpu qemu64
+done
 add mm/tour-1cpu tour_case 1 @tour
 add mm/tour-4cpu tour_case 4 @tour
 add mm/tour-16M tour_case 2 @tour -m 16M
@@ -47,56 +71,142 @@ add mm/memload memload_case @memload
 add mm/costs costs_case @bench-mem
 
 # From the least memory to more than 4 GiB: each size on each number of CPUs, with
-# both machines and both models; of any two of the four, every pair occurs. All
-# tests take what memory there is, so all run everywhere, but for those whose
-# time grows with it (mem, scatter), or with CPUs that wait for each other.
-matrix_row() # memory, machine, model, CPUs
-{
-    add "mm/matrix-$1-$2-$3-${4}cpu" matrix_case "$@" @mem @mem_api @mem_mman \
-        @mem_race @mem_tight @mem_chaos @mem_model @mem_scatter @mem_fail \
-        @mem_dirty @storm
-}
+# both machines and both models; of any two of the four, every pair occurs, for
+# every test. mm/matrix-pairs looks after that, and says what is left out.
+matrix_sizes=(2M 3M 4M 8M 16M 32M 64M 128M 256M 512M 1G 2G 4G 8G)
+matrix_tests=(mem mem_api mem_mman mem_race mem_tight mem_chaos mem_model
+    mem_scatter mem_fail mem_dirty storm)
+matrix_rows=() # memory, machine, model, CPUs
 
 machines=(microvm q35)
 models=(max qemu64)
 i=0
-for mem in 2M 3M 4M 8M 16M 32M 64M 128M 256M 512M 1G 2G 4G 8G; do
-    matrix_row $mem ${machines[i % 2]} ${models[i / 2 % 2]} 1
-    matrix_row $mem ${machines[(i + 1) % 2]} ${models[i / 4 % 2]} 2
-    matrix_row $mem ${machines[i / 4 % 2]} ${models[(i / 2 + 1) % 2]} 4
+for mem in "${matrix_sizes[@]}"; do
+    matrix_rows+=("$mem ${machines[i % 2]} ${models[i / 2 % 2]} 1"
+        "$mem ${machines[(i + 1) % 2]} ${models[i / 4 % 2]} 2"
+        "$mem ${machines[i / 4 % 2]} ${models[(i / 2 + 1) % 2]} 4")
     i=$((i + 1))
 done
+for row in "${matrix_rows[@]}"; do
+    # shellcheck disable=SC2086 # four words
+    add "mm/matrix-${row// /-}cpu" matrix_case $row "${matrix_tests[@]/#/@}"
+done
+add mm/matrix-pairs matrix_pairs
 
-matrix_case() # memory, machine, model, CPUs, images as in matrix_row
+# What a test is started with in a row; fails, and says why, if it is left out.
+matrix_args() # test, memory, machine, model, CPUs
 {
-    local run=(-m "$1" -M "$2" --cpu "$3" -c "$4") cpus=$4 mib points=0
     case $1 in
-    *M) mib=${1%M} ;;
-    *G) mib=$((${1%G} * 1024)) ;;
+    mem)
+        # It touches most of what there is, and the host has to have that.
+        case $2 in
+        4G | 8G)
+            echo "takes as much memory of the host"
+            return 1
+            ;;
+        esac
+        ;;
+    mem_race) echo $((1000 / $5)) ;;
+    mem_chaos) echo 300 3 ;;
+    mem_model) echo 2000 3 ;;
+    mem_fail) echo 2 ;;
+    mem_dirty) [ "$5" -lt 4 ] && echo 1 || echo 1 6 ;;
+    storm)
+        # CPUs that wait for each other where there are fewer real ones: in full
+        # once on each machine.
+        case $5,$2 in
+        4,512M | 4,4G) ;;
+        4,*) echo brief ;;
+        *) echo quick ;;
+        esac
+        ;;
     esac
-    shift 4
-    [ "$mib" -gt $((cpus > 2 ? 8 : 64)) ] || row "$1"
-    row "$2"
-    row "$3"
-    row "$4" $((1000 / cpus))
-    row "$5"
-    row "$7" 2000 3
-    [ "$mib" -gt 128 ] || row "$8"
-    case $mib in
-    2 | 3 | 16 | 8192) ;;
-    *) [ "$cpus" -lt 4 ] || return ;;
-    esac
-    row "$6" 300 3
-    row "$9" 2
-    row "${10}" 1
-    row "${11}" $([ "$cpus" -gt 2 ] && echo brief || echo quick)
 }
 
-row() # image, arguments; the rest is matrix_case's
+matrix_case() # memory, machine, model, CPUs, images of matrix_tests
 {
-    tap "${run[@]}" "$@"
-    points=$((points + $(grep -ac '^ok ' out)))
+    local config=("${@:1:4}") image test args points=0
+    for image in "${@:5}"; do
+        test=$(basename "$image" .elf)
+        if ! args=$(matrix_args "$test" "${config[@]}"); then
+            note "$test is left out: $args"
+            continue
+        fi
+        # shellcheck disable=SC2086 # several words
+        tap -m "$1" -M "$2" --cpu "$3" -c "$4" "$image" $args
+        points=$((points + $(grep -ac '^ok ' out)))
+    done
     echo "# points $points"
+}
+
+# Every test has every pair of memory and CPUs, of machine and model, and each of
+# the others, in a row where it is not left out; storm in full on both machines.
+matrix_pairs()
+{
+    local test row mem machine model cpus args
+    # a case that failed left its files
+    for row in pairs left_out storms; do
+        : >$row
+    done
+    for test in "${matrix_tests[@]}"; do
+        for row in "${matrix_rows[@]}"; do
+            read -r mem machine model cpus <<<"$row"
+            # shellcheck disable=SC2086 # four words
+            args=$(matrix_args "$test" $row) || {
+                note "left out: $test, $row CPU: $args"
+                echo "$test $mem-${cpus}cpu" >>left_out
+                continue
+            }
+            printf "$test %s\n" "$mem-${cpus}cpu" "$machine-$model" \
+                "$mem-$machine" "$mem-$model" "$machine-${cpus}cpu" \
+                "$model-${cpus}cpu" >>pairs
+            [ "$test:$cpus:$args" != storm:4: ] || echo "$machine" >>storms
+        done
+    done
+    sort -u pairs >have
+    for test in "${matrix_tests[@]}"; do
+        for cpus in 1 2 4; do
+            for mem in "${matrix_sizes[@]}"; do
+                grep -qxF "$test $mem-${cpus}cpu" left_out ||
+                    echo "$test $mem-${cpus}cpu"
+            done
+            printf "$test %s-${cpus}cpu\n" "${machines[@]}" "${models[@]}"
+        done
+        for machine in "${machines[@]}"; do
+            printf "$test $machine-%s\n" "${models[@]}"
+        done
+        for mem in "${matrix_sizes[@]}"; do
+            grep -q "^$test $mem-" left_out ||
+                printf "$test $mem-%s\n" "${machines[@]}" "${models[@]}"
+        done
+    done | sort -u >wanted
+    same wanted have "pairs that are wanted and pairs that there are"
+    [ "$(sort -u storms | wc -l)" = 2 ] || fail "storm is nowhere in full"
+    echo "# points $(wc -l <have)"
+}
+
+# The entry that the image's note names becomes that of long_map.c: 4 bytes, after
+# three numbers and "Xen".
+long_map_case() # image, options of the runner
+{
+    local entry at
+    entry=$(nm "$1" | awk '$3 == "long_map_entry" { print $1 }')
+    at=$(readelf -SW "$1" |
+        sed -n 's/.* \.note\.pvh  *NOTE  *[0-9a-f]* \([0-9a-f]*\) 000014 .*/\1/p')
+    [ -n "$entry" ] && [ -n "$at" ] || {
+        fail "no entry or no note in the image"
+        return
+    }
+    entry=$(printf %08x $((0x$entry - 0xffffffff80000000)))
+    cp "$1" long_map.elf
+    # shellcheck disable=SC2059 # the format is the bytes
+    printf "\\x${entry:6:2}\\x${entry:4:2}\\x${entry:2:2}\\x${entry:0:2}" |
+        dd of=long_map.elf bs=1 seek=$((0x$at + 16)) conv=notrunc status=none
+    tap "${@:2}" long_map.elf
+    err_has '^gneiss: the memory map has 82 pieces: the smallest 18, 684 KiB, are not used$'
+    # As it is, the image has the machine's map, and nothing is said.
+    guest "${@:2}" "$1"
+    err_lacks 'pieces'
 }
 
 fail_case() # cpus, image
@@ -156,6 +266,19 @@ mem_die device '^panic: forbidden memory access \(write of' 'the IOAPIC'
 mem_die alias '^panic: forbidden memory access \(write of' 'an alias'
 mem_die read_only '^panic: forbidden memory access \(write of' 'mapped memory'
 mem_die no_rights '^panic: forbidden memory access \(read of' 'mapped memory'
+
+# Entries that a move would overwrite: the frames would be lost.
+mem_die moved_over '^panic: .*vm_move\.c:[0-9]+: assertion failed: are_clear'
+mem_die tables_moved_over '^panic: .*pt\.c:[0-9]+: assertion failed: there == 0'
+
+# Faults that get no frame: a report, since a store can't fail.
+no_frame='^fatal error: out of memory: no frame left for the'
+mem_die touch_no_table "$no_frame write of" 'mapped memory'
+mem_die cow_no_frame "$no_frame write of" 'a snapshot'
+mem_die zeros_no_frame "$no_frame write of" 'mapped memory'
+mem_die touch_no_page "$no_frame read of" 'mapped memory'
+add mm/die-cow_no_frame-4cpu dies 2 "$no_frame write of" 'CPU [0-3] of 4' \
+    "#[0-9]+ .* main\+" -- -M q35 --cpu qemu64 -c 4 @memdie cow_no_frame
 
 # What memory may cost: instructions, the same in every run. The bounds are the
 # goals of tools/bench where there are any, else half of what Linux takes; with
