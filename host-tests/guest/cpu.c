@@ -649,12 +649,13 @@ static IRQ_FN void tick_in_critical(void)
 }
 
 // Whatever was interrupted: it must not be in the middle.
-static IRQ_FN void look_where(void)
+static IRQ_FN bool look_where(void)
 {
     if (critical_step > 0)
         atomic_fetch_add(&seen_inside, 1);
     else
         atomic_fetch_add(&seen_outside, 1);
+    return false;
 }
 
 // A leaf, as malloc is: runs until the timer has gone off in it, and some more.
@@ -675,7 +676,8 @@ ARCH_CRITICAL NOINLINE IRQ_FN static void stay(unsigned before)
 // done right then.
 static void test_critical_text(void)
 {
-    void (*tick)(void) = arch_hooks.tick, (*pending)(void) = arch_hooks.pending;
+    void (*tick)(void) = arch_hooks.tick;
+    bool (*pending)(void) = arch_hooks.pending;
     unsigned late = 0;
 
     arch_hooks.pending = look_where;

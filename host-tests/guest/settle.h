@@ -20,6 +20,7 @@
 
 #include "mm/fcache.h"
 #include "mm/mm.h"
+#include "runtime/sched/p.h"
 #include "runtime/sched/sched.h"
 #include "runtime/stack/stack.h"
 
@@ -27,7 +28,7 @@ struct accounts {
     uint64_t free, reserved; // frames that nobody has; of the stacks' reserve
     uint64_t tables;         // page tables, all of them
     uint64_t top_tables;     // of these: the top level of regions, which stay
-    uint64_t stacks;         // pages of stacks, and descriptors of goroutines
+    uint64_t stacks;         // pages of stacks, and what else goroutines have
     uint64_t stack_tables;   // tables to these
     uint64_t descriptors;    // frames with those of regions
     uint64_t committed;      // promised pages
@@ -58,7 +59,7 @@ static void has_parked(void *arg)
 static void caretaker(void *arg)
 {
     for (;;) {
-        g_park(has_parked, arg);
+        g_park("a caretaker's turn", has_parked, arg);
         gn_heap_trim();
         arch_on_system_stack(tend, NULL);
     }
@@ -152,7 +153,8 @@ static void count_all(void *arg)
     spin_lock(&mm_lock);
     count_locked(a);
     spin_unlock(&mm_lock);
-    a->stacks = pages_of_stacks();
+    a->stacks = pages_of_stacks() +
+                atomic_load_explicit(&preempt_frames, memory_order_relaxed);
     a->free = mm_free_frames();
     a->reserved = frame_cache_stats().reserved;
     a->committed = mm_commit().committed;

@@ -54,6 +54,9 @@ bool slice_always(void);
 // At a time when the timer went off: is it over?
 bool slice_is_over(struct p *p, uint64_t now);
 
+// Frames that areas were cut from: they stay.
+extern _Atomic uint64_t preempt_frames;
+
 // Gives back the area of a goroutine that needs it no more.
 void preempt_forget(struct p *p, struct g *g);
 

@@ -41,6 +41,8 @@ struct full_area {
     struct full_area *next;
 };
 
+_Atomic uint64_t preempt_frames;
+
 // ---- slices ----
 
 void slice_watch(struct p *p)
@@ -89,6 +91,8 @@ static void more_areas(struct p *p)
         mm_uncharge(UINT64_C(1) << order);
         return;
     }
+    atomic_fetch_add_explicit(&preempt_frames, UINT64_C(1) << order,
+                              memory_order_relaxed);
     char *at = arch_direct(frames), *end = at + ((size_t)PAGE_SIZE << order);
 
     for (; at + size <= end; at += size) {

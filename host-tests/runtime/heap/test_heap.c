@@ -364,9 +364,10 @@ static void pressure_gets_idle_pages(void **s)
 // malloc and free it takes.
 static unsigned switched;
 
-static void count_switch(void)
+static bool count_switch(void)
 {
     switched++;
+    return false;
 }
 
 static void asked_to_leave(void)
