@@ -102,7 +102,7 @@ void libc_init(const void *initrd, size_t size, char **envp)
 {
     if (fs_init()) {
         static const char why[] =
-            "gneiss: no memory to start the C library with: "
+            "gneiss: no memory for the C library to start: "
             "run with more MEM, or a larger heap.limit\n";
 
         console_write(STDERR_FILENO, why, sizeof(why) - 1);
