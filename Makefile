@@ -63,7 +63,7 @@ image    := $(out)/$(app).elf
 # Everything reachable from an interrupt or a fault: general registers only (R2)
 nofpu_srcs := $(wildcard boot/*.c boot/*.S arch/*.c arch/x86_64/*.c \
                 arch/x86_64/*.S arch/drivers/*.c mm/*.c runtime/sched/*.c \
-                runtime/stack/*.c runtime/debug/*.c runtime/mem/*.c \
+                runtime/stack/*.c runtime/sync/*.c runtime/debug/*.c runtime/mem/*.c \
                 runtime/heap/*.c)
 libc_srcs  := $(wildcard runtime/libc/*.c)
 kernel_objs := $(patsubst %,$(O)/obj/%.o,$(nofpu_srcs) $(libc_srcs))
@@ -176,9 +176,10 @@ endif
 runtime_obj := $(O)/gneiss.o
 api_objs    := $(O)/obj/runtime/libc/% $(O)/obj/runtime/mem/% \
                  $(O)/obj/runtime/heap/api.c.o $(O)/obj/runtime/heap/stats.c.o \
-                 $(O)/obj/runtime/sched/cpu.c.o
+                 $(O)/obj/runtime/sched/cpu.c.o $(O)/obj/runtime/sched/go.c.o \
+                 $(O)/obj/runtime/sync/%
 kernel_link := $(if $(filter host-tests/%,$(APP)),$(kernel_objs),$(runtime_obj))
-$(runtime_obj): $(kernel_objs) $(kernel_stamp) tools/public-symbols
+$(runtime_obj): $(kernel_objs) $(kernel_stamp) tools/public-symbols Makefile
 	$(Q)$(LD) -r -o $@.all $(kernel_objs)
 	$(Q)NM=$(NM) tools/public-symbols $(filter $(api_objs),$(kernel_objs)) >$@.symbols
 	$(Q)objcopy --keep-global-symbols=$@.symbols $@.all $@
@@ -236,7 +237,7 @@ debug: $(image)
 # The machine as a process; what mm, the scheduler and the heap need.
 host      := arch/host/host.c arch/host/ctx.c arch/fmt.c arch/random.c
 mm        := $(host) $(wildcard mm/*.c)
-sched     := $(mm) runtime/sched/sched.c runtime/stack/stack.c
+sched     := $(mm) $(patsubst %,runtime/sched/%.c,preempt queue sched stop time) runtime/stack/stack.c
 heap      := $(mm) $(wildcard runtime/heap/*.c) arch/option.c \
              host-tests/runtime/heap/heap_fixture.c
 

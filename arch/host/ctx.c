@@ -130,6 +130,7 @@ __attribute__((noinline)) static void switch_to(struct arch_ctx *from,
 
 void arch_ctx_enter(struct arch_ctx *from, const struct arch_ctx *to)
 {
+    host_look_at_timer();
     switch_to(from, to);
 }
 

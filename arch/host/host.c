@@ -421,8 +421,10 @@ void arch_idle(bool (*wake)(void))
     struct timespec t = {0, KICK_NS / 20};
 
     // A kick needs no delivery: the wait is short and the caller looks again.
+    host_look_at_timer();
     if (!wake())
         nanosleep(&t, NULL);
+    host_look_at_timer();
 }
 
 void arch_kick(unsigned cpu)
@@ -475,9 +477,21 @@ uint64_t arch_wall_ns(void)
     return read_clock(CLOCK_REALTIME);
 }
 
+// A timer goes off where the CPU idles or switches: the next call of these looks.
+static _Thread_local uint64_t timer_ns = UINT64_MAX;
+
 void arch_timer_set(uint64_t mono_ns)
 {
-    (void)mono_ns; // arch_idle wakes up often enough
+    timer_ns = mono_ns;
+}
+
+void host_look_at_timer(void)
+{
+    if (timer_ns != UINT64_MAX && arch_mono_ns() >= timer_ns) {
+        timer_ns = UINT64_MAX;
+        if (arch_hooks.tick != NULL)
+            arch_hooks.tick();
+    }
 }
 
 void arch_console_write(enum arch_stream s, const void *p, size_t n)

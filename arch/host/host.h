@@ -35,6 +35,9 @@ uintptr_t host_tlb_stale(void);
 // ending the process, and must not return. NULL: exit().
 extern void (*host_power_off_hook)(int status);
 
+// The CPU's timer goes off if it is time.
+void host_look_at_timer(void);
+
 // Called by whoever waits (arch_relax), if set: a test can end what it waits for.
 extern void (*host_relax_hook)(void);
 

@@ -121,10 +121,10 @@ NORETURN void cpu_enter_system(void (*entry)(void));
 // ---- interrupt vectors ----
 
 enum vector {
-    VEC_DEVICE = 0x30, // + GSI, for GSI < 32
-    VEC_TIMER = 0xf0,
-    VEC_DOORBELL = 0xf1, // look at your mailboxes
-    VEC_SPURIOUS = 0xff,
+    VEC_DEVICE = 0x20, // + GSI, for GSI < 32
+    VEC_TIMER = 0x40,
+    VEC_DOORBELL = 0x41, // look at your mailboxes
+    VEC_SPURIOUS = 0x4f, // its low four bits are ones
 };
 
 void lapic_map(const struct machine_memory *m);

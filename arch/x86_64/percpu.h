@@ -21,6 +21,9 @@
 // zero only if the count became zero and something is pending (R6).
 #define NOPREEMPT_IDLE 0x80000000
 
+// Interrupt vectors 0..VECTORS-1 are used: exceptions, devices, the LAPIC's own.
+#define VECTORS 0x50
+
 // struct trap_frame, from trap.S: 24 words.
 #define TF_WORDS 24
 #define TF_RSP   (22 * 8) // offset of the interrupted rsp (see the struct)

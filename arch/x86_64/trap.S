@@ -25,7 +25,7 @@
     .globl trap_entries
 trap_entries:
     .set v, 0
-    .rept 256
+    .rept VECTORS
     .balign 16
     // The CPU pushes an error code for these; for the others we push 0.
     .if (v == 8) || (v >= 10 && v <= 14) || (v == 17) || (v == 21) || (v == 29) || (v == 30)

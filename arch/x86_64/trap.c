@@ -13,7 +13,9 @@ struct gate {
     uint32_t offset_high, zero;
 };
 
-static struct gate idt[256];
+// As many as there are vectors in use; another one would be a general protection
+// fault.
+static struct gate idt[VECTORS];
 
 enum { GATE_INTERRUPT = 0x8e, ENTRY_BYTES = 16 };
 
@@ -53,7 +55,7 @@ static void idt_fill(bool with_ist)
 {
     extern const char trap_entries[];
 
-    for (unsigned v = 0; v < 256; v++) {
+    for (unsigned v = 0; v < VECTORS; v++) {
         uintptr_t a = (uintptr_t)trap_entries + v * ENTRY_BYTES;
 
         idt[v] = (struct gate){

@@ -42,6 +42,7 @@ static _Atomic uint64_t idle;               // by CPU, see above
 static _Atomic unsigned spinning;           // CPUs woken to look for work
 static struct g_tls_image tls = {.align = 16};
 static _Atomic uint64_t next_id = 1; // relaxed: only uniqueness matters
+static _Atomic size_t count;         // of goroutines; relaxed
 static void (*pending_work)(void);   // [c] after boot
 
 _Static_assert(sizeof(struct p) <= PAGE_SIZE, "a page");
@@ -411,13 +412,45 @@ void sched_init(const struct g_tls_image *image)
 {
     ps[arch_cpu_id()] = new_p();
     tls = *image;
-    if (tls.align < 16)
-        tls.align = 16;
+    if (tls.align == 0)
+        tls.align = 1;
     arch_hooks.tick = on_tick;
     arch_hooks.kick = on_kick;
     arch_hooks.pending = on_pending;
     arch_hooks.preempt = preempt_interrupted;
     arch_hooks.leave = preempt_here;
+}
+
+// Top of a slot, from the top down: the C library's state, the TCB (what %fs
+// points at, R9), the TLS image, then the stack.
+struct tcb {
+    void *self; // 0x00, the ABI reads it
+    char pad[0x68];
+    uintptr_t limit; // 0x70, for code built with -fsplit-stack
+    void *start_arg; // 0x78
+    void (*start_fn)(void *);
+    void *locals; // see go.c
+    void (*drop_locals)(void *);
+};
+
+_Static_assert(offsetof(struct tcb, limit) == 0x70, "ABI of split stacks");
+
+size_t g_count(void)
+{
+    return atomic_load_explicit(&count, memory_order_relaxed);
+}
+
+void *g_locals(void)
+{
+    return ((struct tcb *)g_current()->tcb)->locals;
+}
+
+void g_set_locals(void *locals, void (*drop)(void *))
+{
+    struct tcb *t = g_current()->tcb;
+
+    t->locals = locals;
+    t->drop_locals = drop;
 }
 
 // ---- leaving ----
@@ -450,12 +483,17 @@ static void bury(void *arg)
 
     arch_ctx_free(&g->ctx);
     stack_free(g);
+    atomic_fetch_sub_explicit(&count, 1, memory_order_relaxed);
 }
 
 void g_exit(void)
 {
     struct g *g = g_current();
 
+    struct tcb *t = g->tcb;
+
+    if (t->locals != NULL)
+        t->drop_locals(t->locals);
     libc_thread_exit(g->reent);
     preempt_disable();
     struct p *p = this_p();
@@ -467,18 +505,6 @@ void g_exit(void)
 }
 
 // ---- making one ----
-
-// Top of a slot, from the top down: the C library's state, the TCB (what %fs
-// points at, R9), the TLS image, then the stack.
-struct tcb {
-    void *self; // 0x00, the ABI reads it
-    char pad[0x68];
-    uintptr_t limit; // 0x70, for code built with -fsplit-stack
-    void *start_arg; // 0x78
-    void (*start_fn)(void *);
-};
-
-_Static_assert(offsetof(struct tcb, limit) == 0x70, "ABI of split stacks");
 
 static void first(void *arg)
 {
@@ -516,6 +542,7 @@ struct g *g_create(void (*fn)(void *), void *arg, const char *name, int cpu)
     g->name = name;
     g->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
     g->cpu = cpu;
+    atomic_fetch_add_explicit(&count, 1, memory_order_relaxed);
     arch_ctx_init(&g->ctx, (void *)align_down((uintptr_t)block, 64), first, t);
     return g;
 }

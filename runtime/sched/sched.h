@@ -81,6 +81,14 @@ void sched_on_pending(void (*fn)(void));
 // goroutine, no-preempt 0.
 uint64_t sched_stop_world(void (*fn)(void *), void *arg);
 
+// How many goroutines exist. Context: any.
+size_t g_count(void);
+
+// A pointer for the values of the caller (go.c), and what g_exit calls with it if
+// it is not NULL, on the goroutine.
+void *g_locals(void);
+void g_set_locals(void *locals, void (*drop)(void *));
+
 uint64_t g_id(const struct g *g);
 const char *g_name(const struct g *g);
 const char *g_state_name(const struct g *g);

@@ -1,0 +1,334 @@
+// Goroutines on all CPUs: none is lost, none runs twice, none keeps a CPU to
+// itself; all registers survive that a CPU is taken away at any instruction.
+//
+// usage: goroutines [ROUNDS]
+
+#include "host-tests/guest/tap.h"
+
+#include <gneiss/cpu.h>
+#include <gneiss/go.h>
+#include <gneiss/sync.h>
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arch/arch.h"
+#include "runtime/sched/sched.h"
+
+static unsigned rounds = 3;
+
+// ---- one after another ----
+
+static _Atomic uint64_t sum;
+
+static void add(void *arg)
+{
+    atomic_fetch_add(&sum, (uintptr_t)arg);
+}
+
+struct job {
+    struct gn_wg *wg;
+    uintptr_t n;
+};
+
+static void add_and_done(void *arg)
+{
+    struct job *j = arg;
+
+    gn_yield();
+    add((void *)j->n);
+    gn_wg_done(j->wg);
+}
+
+static void all_run_once(void)
+{
+    enum { MANY = 3000 };
+    static struct job job[MANY];
+    struct gn_wg wg = {0};
+    bool made = true;
+
+    for (unsigned r = 0; r < rounds; r++) {
+        sum = 0;
+        gn_wg_add(&wg, MANY);
+        for (uintptr_t i = 0; i < MANY; i++) {
+            job[i] = (struct job){&wg, i};
+            made &= gn_go(add_and_done, &job[i]) == 0;
+        }
+        gn_wg_wait(&wg);
+        IS(sum, (uint64_t)MANY * (MANY - 1) / 2, "each of 3,000 runs once");
+    }
+    ok(made, "all were made");
+}
+
+// ---- nobody keeps the CPU ----
+
+static _Atomic bool stop;
+static _Atomic unsigned spinning_now;
+
+static void spin(void *arg)
+{
+    atomic_fetch_add(&spinning_now, 1);
+    while (!stop)
+        ;
+    gn_wg_done(arg);
+}
+
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+static void loops_stop_nobody(void)
+{
+    unsigned n = 2 * gn_cpu_count() + 1;
+    struct gn_wg wg = {0};
+
+    stop = false;
+    spinning_now = 0;
+    gn_wg_add(&wg, n);
+    for (unsigned i = 0; i < n; i++)
+        gn_go(spin, &wg);
+    // Each gets its turn beside the others, and so do we.
+    while (spinning_now < n)
+        gn_yield();
+    ok(true, "%u loops that never yield all run", n);
+    for (unsigned i = 0; i < 20; i++)
+        sched_stop_world(nothing, NULL);
+    ok(true, "and the world can be stopped");
+    stop = true;
+    gn_wg_wait(&wg);
+}
+
+// ---- registers ----
+//
+// Each loop fills registers with its own pattern and looks whether they keep it,
+// for as long as the others do the same. It calls nothing: it leaves its CPU only
+// by being interrupted.
+
+static _Atomic unsigned wrong, turns;
+
+static void keep_registers(void *arg)
+{
+    uint64_t seed = (uintptr_t)arg * 0x9e3779b97f4a7c15 + 1, bad = 0;
+
+    while (!stop) {
+        for (unsigned i = 0; i < 20000; i++) {
+            uint64_t a = seed, b = seed ^ 1, c = seed ^ 2, d = seed ^ 3;
+
+            __asm__ volatile(
+                "movq %0, %%xmm0\n\tmovq %1, %%xmm7\n\tmovq %2, %%xmm15\n\t"
+                "movq %3, %%mm3\n\tmovq %0, %%r8\n\tmovq %1, %%r15\n\t"
+                "movq %2, %%rsi\n\tstc\n\t"
+                "movl $50, %%ecx\n"
+                "1:\tdecl %%ecx\n\tjnz 1b\n\t"
+                "jnc 2f\n\t"
+                "cmpq %%r8, %0\n\tjne 2f\n\tcmpq %%r15, %1\n\tjne 2f\n\t"
+                "cmpq %%rsi, %2\n\tjne 2f\n\t"
+                "movq %%xmm0, %%r8\n\tcmpq %%r8, %0\n\tjne 2f\n\t"
+                "movq %%xmm7, %%r8\n\tcmpq %%r8, %1\n\tjne 2f\n\t"
+                "movq %%xmm15, %%r8\n\tcmpq %%r8, %2\n\tjne 2f\n\t"
+                "movq %%mm3, %%r8\n\tcmpq %%r8, %3\n\tje 3f\n"
+                "2:\tincq %4\n"
+                "3:\temms"
+                : "+r"(a), "+r"(b), "+r"(c), "+r"(d), "+r"(bad)
+                :
+                : "r8", "r15", "rsi", "rcx", "xmm0", "xmm7", "xmm15", "mm3",
+                  "cc");
+        }
+        atomic_fetch_add(&turns, 1);
+    }
+    atomic_fetch_add(&wrong, bad != 0);
+    atomic_fetch_sub(&spinning_now, 1);
+}
+
+static void registers_survive(void)
+{
+    unsigned n = 3 * gn_cpu_count();
+
+    stop = false;
+    wrong = turns = 0;
+    spinning_now = n;
+    for (uintptr_t i = 0; i < n; i++)
+        gn_go(keep_registers, (void *)i);
+    while (turns < 20 * n * rounds)
+        gn_yield();
+    stop = true;
+    while (spinning_now > 0)
+        gn_yield();
+    ok(wrong == 0, "no register was damaged in %u turns", (unsigned)turns);
+}
+
+// ---- where they run ----
+
+static _Atomic unsigned elsewhere;
+
+struct pinned {
+    struct gn_wg *wg;
+    unsigned cpu;
+};
+
+static void stay(void *arg)
+{
+    struct pinned *p = arg;
+
+    for (unsigned i = 0; i < 100; i++) {
+        if (gn_cpu_id() != p->cpu)
+            atomic_fetch_add(&elsewhere, 1);
+        if (i % 10 == 0)
+            g_sleep_until(arch_mono_ns() + 100000);
+        else
+            gn_yield();
+    }
+    gn_wg_done(p->wg);
+}
+
+static void pinned_stay(void)
+{
+    struct gn_wg wg = {0};
+    struct pinned p[64];
+
+    for (unsigned i = 0; i < 4 * gn_cpu_count() && i < 64; i++) {
+        p[i] = (struct pinned){&wg, i % gn_cpu_count()};
+        gn_wg_add(&wg, 1);
+        if (gn_go_with(&(struct gn_go_options){.name = "stays",
+                                               .pinned = true,
+                                               .cpu = p[i].cpu},
+                       stay, &p[i]) != 0)
+            abort();
+    }
+    gn_wg_wait(&wg);
+    IS(elsewhere, 0, "who is pinned runs nowhere else");
+    IS(gn_go_with(&(struct gn_go_options){.pinned = true, .cpu = 64}, nothing,
+                  NULL),
+       -EINVAL, "there is no CPU 64");
+}
+
+// ---- values ----
+
+static _Atomic unsigned destroyed;
+static int key;
+static _Thread_local int own = 7;
+
+static void destroy(void *value)
+{
+    atomic_fetch_add(&destroyed, (unsigned)(uintptr_t)value);
+}
+
+static void use_local(void *arg)
+{
+    struct job *j = arg;
+    bool fine = gn_local(key) == NULL && own == 7;
+
+    own = (int)j->n;
+    fine &= gn_local_set(key, (void *)j->n) == 0;
+    for (unsigned i = 0; i < 10; i++)
+        gn_yield();
+    fine &= gn_local(key) == (void *)j->n && own == (int)j->n;
+    errno = (int)j->n;
+    gn_yield();
+    fine &= errno == (int)j->n;
+    atomic_fetch_add(&sum, !fine);
+    gn_wg_done(j->wg);
+    gn_goexit();
+}
+
+static void values_are_a_goroutines_own(void)
+{
+    enum { MANY = 50 };
+    struct job job[MANY];
+    struct gn_wg wg = {0};
+    unsigned want = 0;
+
+    sum = 0;
+    key = gn_local_new(destroy);
+    ok(key >= 0, "a key");
+    for (uintptr_t i = 0; i < MANY; i++) {
+        job[i] = (struct job){&wg, i + 1};
+        want += (unsigned)i + 1;
+        gn_wg_add(&wg, 1);
+        gn_go(use_local, &job[i]);
+    }
+    gn_wg_wait(&wg);
+    while (gn_go_count() > 1)
+        gn_yield();
+    IS(sum, 0, "values, thread-local variables and errno are one's own");
+    IS(destroyed, want, "and are destroyed at the end");
+    IS(gn_local_set(1000, NULL), -EINVAL, "there is no such key");
+    ok(gn_local(1000) == NULL, "nor a value");
+    int n = 1;
+
+    while (gn_local_new(NULL) >= 0)
+        n++;
+    IS(n, 64, "there are 64 keys");
+    IS(gn_go_id(), 1, "main is goroutine 1");
+}
+
+// ---- sharing stacks ----
+
+static void bump(void *arg)
+{
+    for (unsigned i = 0; i < 1000; i++) {
+        atomic_fetch_add((_Atomic unsigned *)arg, 1);
+        if (i % 100 == 0)
+            gn_yield();
+    }
+}
+
+struct on_stack {
+    struct gn_wg wg;
+    _Atomic unsigned n;
+};
+
+static void bump_and_done(void *arg)
+{
+    struct on_stack *s = arg;
+
+    bump(&s->n);
+    gn_wg_done(&s->wg);
+}
+
+__attribute__((noinline)) static unsigned deep(unsigned depth, void *arg)
+{
+    volatile char frame[3000];
+
+    frame[0] = 1;
+    if (depth == 0) {
+        bump_and_done(arg);
+        return 0;
+    }
+    return deep(depth - 1, arg) + frame[0];
+}
+
+static void deep_and_done(void *arg)
+{
+    deep(100, arg);
+}
+
+static void stacks_are_shared(void)
+{
+    enum { MANY = 40 };
+    struct on_stack s = {.n = 0};
+
+    gn_wg_add(&s.wg, MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        gn_go(i % 2 ? bump_and_done : deep_and_done, &s);
+    gn_wg_wait(&s.wg);
+    IS(s.n, 1000 * MANY, "all write to a variable on our stack");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        rounds = (unsigned)atoi(argv[1]);
+    all_run_once();
+    loops_stop_nobody();
+    registers_survive();
+    pinned_stay();
+    values_are_a_goroutines_own();
+    stacks_are_shared();
+    all_run_once();
+    return tap_end();
+}
