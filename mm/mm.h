@@ -60,6 +60,10 @@ const char *mm_init(struct mm_boot *b, void (*load_root)(paddr_t root));
 // of the start-up; panics when there is none.
 void *mm_boot_page(void);
 
+// Takes what this CPU needs to give memory back when there is none left. Context:
+// before it runs goroutines.
+void mm_cpu_init(void);
+
 // Maps nailed memory explicitly (device registers, stacks of the CPUs).
 void mm_map_nailed(uintptr_t va, paddr_t pa, size_t npages, unsigned prot);
 

@@ -3,7 +3,7 @@
 //
 // usage: goroutines [ROUNDS]
 
-#include "host-tests/guest/tap.h"
+#include "host-tests/guest/mem_test.h"
 
 #include <gneiss/cpu.h>
 #include <gneiss/go.h>
@@ -45,22 +45,24 @@ static void add_and_done(void *arg)
 
 static void all_run_once(void)
 {
-    enum { MANY = 3000 };
-    static struct job job[MANY];
+    enum { MOST = 3000, FRAMES_EACH = 4 };
+    static struct job job[MOST];
     struct gn_wg wg = {0};
     bool made = true;
+    uint64_t room = stats().frames_free / FRAMES_EACH;
+    unsigned many = room < MOST ? (unsigned)room : MOST;
 
     for (unsigned r = 0; r < rounds; r++) {
         sum = 0;
-        gn_wg_add(&wg, MANY);
-        for (uintptr_t i = 0; i < MANY; i++) {
+        gn_wg_add(&wg, many);
+        for (uintptr_t i = 0; i < many; i++) {
             job[i] = (struct job){&wg, i};
             made &= gn_go(add_and_done, &job[i]) == 0;
         }
         gn_wg_wait(&wg);
-        IS(sum, (uint64_t)MANY * (MANY - 1) / 2, "each of 3,000 runs once");
+        IS(sum, (uint64_t)many * (many - 1) / 2, "each of many runs once");
     }
-    ok(made, "all were made");
+    ok(made, "all %u were made", many);
 }
 
 // ---- nobody keeps the CPU ----
@@ -302,9 +304,11 @@ __attribute__((noinline)) static unsigned deep(unsigned depth, void *arg)
     return deep(depth - 1, arg) + frame[0];
 }
 
+static unsigned depth;
+
 static void deep_and_done(void *arg)
 {
-    deep(100, arg);
+    deep(depth, arg);
 }
 
 static void stacks_are_shared(void)
@@ -312,6 +316,9 @@ static void stacks_are_shared(void)
     enum { MANY = 40 };
     struct on_stack s = {.n = 0};
 
+    depth = stats().frames_free < 100 * MANY
+                ? (unsigned)stats().frames_free / MANY
+                : 100;
     gn_wg_add(&s.wg, MANY);
     for (unsigned i = 0; i < MANY; i++)
         gn_go(i % 2 ? bump_and_done : deep_and_done, &s);

@@ -378,6 +378,7 @@ static struct p *new_p(void)
     struct p *p = mm_boot_page();
 
     preempt_init(p);
+    mm_cpu_init();
     p->random = (uint32_t)arch_random();
     return p;
 }
