@@ -279,6 +279,7 @@ static void second_stage(void)
     mm_boot_done();
     if (banner)
         print_banner();
+    dump_init();
     struct g *g = g_create(run_main, NULL, "main", 0);
 
     if (g == NULL)

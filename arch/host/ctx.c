@@ -152,6 +152,14 @@ void arch_ctx_interrupt(struct arch_ctx *ctx, void *area,
     (void)ctx, (void)area, (void)tf;
 }
 
+bool arch_ctx_where(const struct arch_ctx *ctx,
+                    bool (*readable)(uintptr_t va, size_t n), uintptr_t *pc,
+                    uintptr_t *fp)
+{
+    (void)ctx, (void)readable, (void)pc, (void)fp;
+    return false;
+}
+
 void arch_ctx_leave(const struct arch_ctx *to)
 {
     (void)to;

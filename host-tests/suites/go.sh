@@ -21,3 +21,23 @@ repeat_case() # image
 }
 add go/preempt-repeats repeat_case @goroutines
 add options/stress bad_option 'stress=oom: preempt: goroutines' @hello stress=oom
+
+waiter='^goroutine [0-9]+ \[sync\.WaitGroup\.Wait\]: waiter'
+sleeper='^goroutine [0-9]+ \[sleep\]: sleeper'
+looper='^goroutine [0-9]+ \[(runnable|running)\]: looper'
+for cpus in 1 2; do
+    add "go/dump-panic-${cpus}cpu" dies 2 '^panic: nil pointer' "$waiter" "$sleeper" "$looper" \
+        "#[0-9]+ .* wait_for_ever\+" "#[0-9]+ .* sleep_long\+" -- -c $cpus @godie panic
+done
+add go/dump-negative dies 2 '^panic: sync: negative WaitGroup counter' "$waiter" -- -c 2 @godie negative
+
+watch_case() # image
+{
+    guest -c 2 -o sched.dump=1 "$1" watch
+    status_is 0
+    err_has '^4 goroutines, [0-9]+ s after boot:'
+    err_has "$waiter"
+    err_has "$looper"
+    err_has '^goroutine 1 \[sleep\]: main'
+}
+add go/dump-watch watch_case @godie

@@ -18,6 +18,15 @@ void backtrace_print(uintptr_t pc, uintptr_t ret, uintptr_t fp);
 // The same as values: at most max return addresses. Returns their number.
 size_t backtrace_collect(uintptr_t fp, uintptr_t *pcs, size_t max);
 
+// Prints all goroutines to stderr, but for one: state, age in minutes, name,
+// backtrace. Context: any.
+struct g;
+void dump_goroutines(const struct g *but);
+
+// Starts what the option sched.dump asks for. Context: the boot CPU, before the
+// first goroutine.
+void dump_init(void);
+
 // As panic(), for the C library: ends with this status, and with no more than
 // `what` as the first line.
 NORETURN void panic_status(int status, const char *what);

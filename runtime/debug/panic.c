@@ -58,6 +58,7 @@ static NORETURN void report_here(int status, uintptr_t fp)
     print_where();
     arch_print_registers_here();
     backtrace_print(0, 0, fp);
+    dump_goroutines(g_current());
     arch_power_off(status);
 }
 
@@ -188,6 +189,7 @@ static void fatal(const struct trap_frame *tf)
     print_where();
     arch_trap_print_registers(tf);
     print_backtrace(tf, &t);
+    dump_goroutines(g_current());
     arch_power_off(STATUS_PANIC);
 }
 

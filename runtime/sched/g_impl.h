@@ -31,7 +31,7 @@ struct g {
     uint32_t window;       // [mm] pages mapped by the last growth
     int cpu;               // [c] the only one that runs it, or G_ANY_CPU
     const char *why;       // [s] what it waits for; NULL: for its turn
-    uint64_t since;        // [s] arch_cycles() when it began to
+    uint64_t since;        // [s] arch_mono_ns() when it began to
     void *area;            // [s] see preempt.c
     bool interrupted;      // [s] it left the CPU so: its registers are in area
     _Atomic uint8_t state; // enum g_state; relaxed, for reports

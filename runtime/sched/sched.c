@@ -467,7 +467,7 @@ void g_park(const char *why, void (*unlock)(void *), void *arg)
     p->after_arg = arg;
     g->why = why;
     if (why != NULL)
-        g->since = arch_cycles();
+        g->since = arch_mono_ns();
     g->state = G_PARKED;
     arch_ctx_switch(&g->ctx, &p->loop);
     preempt_enable(); // maybe on another CPU

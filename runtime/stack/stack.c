@@ -60,6 +60,11 @@ uintptr_t stack_top(const struct g *g)
     return slot_base(g_slot(g)) + STACK_SLOT_BYTES;
 }
 
+struct g *stack_nth(size_t i)
+{
+    return i < nslots ? g_of_slot(i) : NULL;
+}
+
 struct g *stack_owner(uintptr_t va)
 {
     if (va < ARCH_STACK_BASE || va >= ARCH_STACK_END)

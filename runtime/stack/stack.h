@@ -27,5 +27,8 @@ void stack_free(struct g *g);
 // One past the slot's highest byte.
 uintptr_t stack_top(const struct g *g);
 
+// The goroutine of the i-th slot, in use or not; NULL: so many were never used.
+struct g *stack_nth(size_t i);
+
 // The goroutine whose slot holds va, in use or not; NULL if no slot does.
 struct g *stack_owner(uintptr_t va);
