@@ -44,7 +44,7 @@ static struct batch *my_batch(void)
 
 void mm_cpu_init(void)
 {
-    (void)my_batch();
+    batches[arch_cpu_id()] = mm_boot_page();
 }
 
 _Static_assert(sizeof(struct batch) <= PAGE_SIZE, "a frame holds it");

@@ -121,7 +121,7 @@ void preempt_init(struct p *p)
     p->slice_end = UINT64_MAX;
     p->stop_area = take_area(p);
     if (p->stop_area == NULL)
-        panic("sched: no frame left during start-up: run with more MEM");
+        panic("mm: no frame left during start-up: run with more MEM");
 }
 
 void preempt_forget(struct p *p, struct g *g)
