@@ -201,7 +201,7 @@ static uint32_t ring_replace(struct region *r, uintptr_t page, paddr_t frame,
 
         if (match) {
             if (v & PTE_DIRTY)
-                dirty_note(p, mm_peer_address(r, page, p));
+                dirty_note(r, page);
             pt_set(e, with.raw != 0 ? mm_leaf(p, with, false) : PTE_BUSY);
             n++;
         }

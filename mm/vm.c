@@ -11,6 +11,7 @@
 
 #include <errno.h>
 
+#include "mm/dirty.h"
 #include "mm/mm_impl.h"
 #include "mm/vm_impl.h"
 
@@ -97,6 +98,7 @@ static int unmap_locked(struct vm_call *c)
             return -ENOMEM;
     }
     while ((at = first_in(c->va, end)) != NULL) {
+        dirty_leave(at, at->start, at->end);
         vm_bequeath(at);
         vm_uncharge_later(c, vm_cost(at));
         region_erase(at);

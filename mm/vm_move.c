@@ -208,7 +208,9 @@ static int move_frozen(struct vm_call *c, struct region *r)
             vm_uncharge(has - had);
         return err;
     }
+    dirty_leave(r, c->va + keep, r->end);
     region_rekey(r, c->to, c->to + (tail != NULL ? keep : c->new_bytes));
+    dirty_trim(r);
     if (tail != NULL)
         vm_insert_free(tail);
     r->window = 0;

@@ -475,6 +475,16 @@ static void test_watch(void)
         sum += n;
     }
     IS(sum, npages, "collect: the rest comes with the next calls");
+    n = gn_watch_collect(v, p, pages, 200);
+    IS(n, npages, "collect: all at once, for another");
+    IS(gn_watch_collect(v, p, pages, 200), 0, "collect: once, for it too");
+    for (int i = 0; i < 3; i++)
+        put(p + i * PAGE, 3);
+    IS(gn_watch_collect(w, p, pages, 1), 1, "collect: one of three");
+    IS(gn_watch_collect(v, p, pages, 200), 3, "collect: all, for another");
+    IS(gn_watch_collect(w, p, pages, 1), 1, "collect: one more");
+    IS(gn_watch_collect(v, p, pages, 200), 0,
+       "collect: what one leaves is no news for another");
     IS(gn_watch_collect(w, p, pages, 0), -EINVAL, "collect: no room");
     IS(gn_watch_end(v), 0, "watch: ended");
     IS(gn_watch_end(v), -EINVAL, "watch: ended twice");

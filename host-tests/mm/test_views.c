@@ -1,0 +1,194 @@
+// sources: $(mm)
+// What several views of one memory owe each other: a store through one is seen by
+// who watches another (R15), whatever becomes of the view; what each can take is
+// promised (R14); and no CPU is left with a frame that the others have replaced
+// (R12).
+
+#include "host-tests/support.h"
+
+#include <errno.h>
+
+#include "host-tests/mm/mm_fixture.h"
+#include "mm/fcache.h"
+#include "mm/mm_impl.h"
+#include "mm/vm_impl.h"
+
+enum { RAM = 64 * MIB, PAGES = 16 };
+
+#define RW (PROT_R | PROT_W)
+
+MM_START(RAM)
+MM_STOP
+
+static uintptr_t map(size_t pages, unsigned flags)
+{
+    uintptr_t va = 0;
+
+    assert_int_equal(vm_map(&va, pages * PAGE_SIZE, RW, flags, "test"), 0);
+    return va;
+}
+
+static void unmap(uintptr_t va, size_t pages)
+{
+    assert_int_equal(vm_unmap(va, pages * PAGE_SIZE), 0);
+}
+
+static uintptr_t alias(uintptr_t va, size_t pages)
+{
+    uintptr_t a = 0;
+
+    assert_int_equal(vm_alias(va, pages * PAGE_SIZE, RW, &a), 0);
+    return a;
+}
+
+static void put(uintptr_t va, uint64_t v)
+{
+    *(volatile uint64_t *)va = v;
+}
+
+static uint64_t get(uintptr_t va)
+{
+    return *(volatile uint64_t *)va;
+}
+
+// ---- dirty bits ----
+
+static int watcher;
+static uintptr_t seen[PAGES];
+static size_t nseen;
+
+static void see(uintptr_t page, void *arg)
+{
+    (void)arg;
+    assert_true(nseen < PAGES);
+    seen[nseen++] = page;
+}
+
+static long collect(uintptr_t va)
+{
+    nseen = 0;
+    return dirty_collect(watcher, va, see, NULL);
+}
+
+// Memory with frames that is watched, and nothing of it is dirty.
+static uintptr_t watched(void)
+{
+    uintptr_t a = map(PAGES, 0);
+
+    for (size_t i = 0; i < PAGES; i++)
+        put(a + i * PAGE_SIZE, i);
+    watcher = dirty_client_new();
+    assert_true(watcher >= 0);
+    assert_int_equal(dirty_watch(watcher, a), 0);
+    assert_int_equal(collect(a), 0);
+    return a;
+}
+
+static void saw_one(uintptr_t va, uintptr_t page)
+{
+    assert_int_equal(collect(va), 1);
+    assert_int_equal(seen[0], page);
+    assert_int_equal(collect(va), 0);
+}
+
+static void end_watch(uintptr_t va)
+{
+    dirty_client_free(watcher);
+    unmap(va, PAGES);
+    mm_check();
+    assert_int_equal(mm_commit().committed, 0);
+}
+
+static void a_store_through_a_view_that_went_is_seen(void **state)
+{
+    uintptr_t a = watched(), b = alias(a, PAGES);
+
+    (void)state;
+    put(b + 3 * PAGE_SIZE, 1);
+    unmap(b, PAGES);
+    saw_one(a, a + 3 * PAGE_SIZE);
+    // Of a page that only the other view has an entry for.
+    assert_int_equal(vm_decommit(a, PAGES * PAGE_SIZE, false), 0);
+    collect(a);
+    b = alias(a, PAGES);
+    put(b + 4 * PAGE_SIZE, 1);
+    unmap(b, PAGES);
+    saw_one(a, a + 4 * PAGE_SIZE);
+    assert_int_equal(get(a + 4 * PAGE_SIZE), 1);
+    end_watch(a);
+}
+
+static void a_store_through_a_view_that_was_cut_off_is_seen(void **state)
+{
+    uintptr_t a = watched(), b = alias(a, PAGES), to = 0;
+
+    (void)state;
+    put(b + 9 * PAGE_SIZE, 1);
+    assert_int_equal(vm_move(b, PAGES * PAGE_SIZE, 8 * PAGE_SIZE, &to), 0);
+    saw_one(a, a + 9 * PAGE_SIZE);
+    put(to + PAGE_SIZE, 1);
+    assert_int_equal(vm_move(to, 8 * PAGE_SIZE, PAGE_SIZE, &to), 0);
+    saw_one(a, a + PAGE_SIZE);
+    unmap(to, 1);
+    end_watch(a);
+}
+
+static void a_store_before_a_discard_is_seen_through_all_views(void **state)
+{
+    uintptr_t a = watched(), b = alias(a, PAGES);
+
+    (void)state;
+    put(b + 6 * PAGE_SIZE, 1);
+    assert_int_equal(vm_decommit(b, PAGES * PAGE_SIZE, false), 0);
+    saw_one(a, a + 6 * PAGE_SIZE);
+    unmap(b, PAGES);
+    end_watch(a);
+}
+
+// A frame of its own, without a store after it.
+static void a_store_before_a_copy_is_seen_through_all_views(void **state)
+{
+    uintptr_t a = watched(), b = alias(a, PAGES), copy = 0;
+
+    (void)state;
+    put(b + 5 * PAGE_SIZE, 1);
+    assert_int_equal(vm_clone(a, PAGES * PAGE_SIZE, &copy), 0);
+    assert_true(mm_fault(a + 5 * PAGE_SIZE, PROT_W, 0));
+    saw_one(a, a + 5 * PAGE_SIZE);
+    unmap(copy, PAGES);
+    unmap(b, PAGES);
+    end_watch(a);
+}
+
+static void what_was_cut_off_is_not_reported(void **state)
+{
+    uintptr_t a = watched(), to = 0;
+    int other = dirty_client_new();
+
+    (void)state;
+    assert_int_equal(dirty_watch(other, a), 0);
+    put(a + 2 * PAGE_SIZE, 1);
+    put(a + 12 * PAGE_SIZE, 1);
+    // The harvest of one is noted for the other.
+    nseen = 0;
+    assert_int_equal(dirty_collect(other, a, see, NULL), 2);
+    assert_int_equal(vm_move(a, PAGES * PAGE_SIZE, 8 * PAGE_SIZE, &to), 0);
+    saw_one(to, to + 2 * PAGE_SIZE);
+    dirty_client_free(other);
+    dirty_client_free(watcher);
+    unmap(to, 8);
+    mm_check();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_store_through_a_view_that_went_is_seen),
+        cmocka_unit_test(a_store_through_a_view_that_was_cut_off_is_seen),
+        cmocka_unit_test(a_store_before_a_discard_is_seen_through_all_views),
+        cmocka_unit_test(a_store_before_a_copy_is_seen_through_all_views),
+        cmocka_unit_test(what_was_cut_off_is_not_reported),
+    };
+
+    return cmocka_run_group_tests_name("views", tests, start, stop);
+}
