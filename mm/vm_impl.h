@@ -86,9 +86,21 @@ void vm_unite(uintptr_t va, uintptr_t end);
 // True if the frame of a page of [va, end) is being replaced now.
 bool vm_busy_in(uintptr_t va, uintptr_t end);
 
-// See the head of vm_range.c. Releases mm_lock while it waits.
+// See the head of vm_range.c. Releases mm_lock while it waits. _range: all
+// regions of [va, end), of which vm_isolate has made whole ones.
 void vm_freeze(struct region *r);
 void vm_thaw(struct region *r);
+void vm_freeze_range(uintptr_t va, uintptr_t end);
+void vm_thaw_range(uintptr_t va, uintptr_t end);
+
+// The first region that has a part in [va, end), and the one behind r; or NULL.
+struct region *vm_first_in(uintptr_t va, uintptr_t end);
+struct region *vm_next_in(struct region *r, uintptr_t end);
+
+// Pages of the memory, from *lo up to *hi, that both regions of a ring show.
+// False: none.
+bool vm_overlap(const struct region *p, const struct region *r, uint64_t *lo,
+                uint64_t *hi);
 
 // A free place for so many bytes: at the wish, if it is free. 0: none.
 uintptr_t vm_place(uintptr_t wish, size_t bytes);

@@ -126,17 +126,26 @@ static uint64_t object_end(const struct region *r)
     return r->object_page + (r->end - r->start) / PAGE_SIZE;
 }
 
+bool vm_overlap(const struct region *p, const struct region *r, uint64_t *lo,
+                uint64_t *hi)
+{
+    *lo = max_u64(p->object_page, r->object_page);
+    *hi = min_u64(object_end(p), object_end(r));
+    return *lo < *hi;
+}
+
 // Does p show pages of r that no other region of the ring is charged for?
 static bool unpaid(const struct region *p, const struct region *r)
 {
-    uint64_t lo = max_u64(p->object_page, r->object_page);
-    uint64_t hi = min_u64(object_end(p), object_end(r));
+    uint64_t lo, hi;
 
+    if (!vm_overlap(p, r, &lo, &hi))
+        return false;
     for (const struct region *q = r->peer; q != r; q = q->peer) {
         if (vm_cost(q) != 0 && q->object_page <= lo && object_end(q) >= hi)
             return false;
     }
-    return lo < hi;
+    return true;
 }
 
 // Aliases cost nothing while the memory is charged to another. When that one goes
@@ -160,6 +169,18 @@ void vm_bequeath(struct region *r)
 }
 
 // ---- helpers, mm_lock held ----
+
+struct region *vm_first_in(uintptr_t va, uintptr_t end)
+{
+    struct region *r = region_first_above(va);
+
+    return r != NULL && r->start < end ? r : NULL;
+}
+
+struct region *vm_next_in(struct region *r, uintptr_t end)
+{
+    return vm_first_in(r->end, end);
+}
 
 void vm_breathe(void)
 {
@@ -310,6 +331,24 @@ void vm_thaw(struct region *r)
         p->frozen--;
         p = p->peer;
     } while (p != r);
+}
+
+void vm_freeze_range(uintptr_t va, uintptr_t end)
+{
+    for (struct region *r = vm_first_in(va, end); r != NULL;
+         r = vm_next_in(r, end)) {
+        if (!r->frozen) // with another of its ring
+            vm_freeze(r);
+    }
+}
+
+void vm_thaw_range(uintptr_t va, uintptr_t end)
+{
+    for (struct region *r = vm_first_in(va, end); r != NULL;
+         r = vm_next_in(r, end)) {
+        if (r->frozen)
+            vm_thaw(r);
+    }
 }
 
 bool vm_is_gap(uintptr_t va, size_t bytes, const struct region *next)

@@ -180,6 +180,102 @@ static void what_was_cut_off_is_not_reported(void **state)
     mm_check();
 }
 
+// ---- frames ----
+
+static uintptr_t touched, other_view;
+static unsigned early;
+
+// While an operation waits for a shootdown, another CPU stores to the page and
+// reads its other view: it may get no frame yet, the old one of the other view
+// least of all. A third CPU can still see what was there before.
+static void touch_meanwhile(void)
+{
+    struct mm_look l;
+
+    assert_true(mm_fault(touched, PROT_W, 0));
+    if (other_view != 0)
+        assert_true(mm_fault(other_view, PROT_R, 0));
+    spin_lock(&mm_lock);
+    mm_look(touched, &l);
+    spin_unlock(&mm_lock);
+    early += l.mapped;
+}
+
+static void begin_touching(uintptr_t va, uintptr_t view)
+{
+    touched = va;
+    other_view = view;
+    early = 0;
+    host_shootdown_hook = touch_meanwhile;
+}
+
+static void end_touching(void)
+{
+    host_shootdown_hook = NULL;
+    assert_int_equal(early, 0);
+}
+
+static void nothing_appears_while_memory_is_discarded(void **state)
+{
+    uintptr_t a = map(PAGES, 0), b = 0;
+
+    (void)state;
+    put(a, 1);
+    begin_touching(a, 0);
+    assert_int_equal(vm_decommit(a, PAGES * PAGE_SIZE, false), 0);
+    end_touching();
+    assert_int_equal(get(a), 0);
+    // Both views have a frame; in the end neither has it.
+    b = alias(a, PAGES);
+    for (size_t i = 0; i < PAGES; i++)
+        put(a + i * PAGE_SIZE, get(b + i * PAGE_SIZE) + 1);
+    begin_touching(a, b);
+    assert_int_equal(vm_decommit(a, PAGES * PAGE_SIZE, false), 0);
+    end_touching();
+    for (size_t i = 0; i < PAGES; i++)
+        assert_true(get(a + i * PAGE_SIZE) == 0 && get(b + i * PAGE_SIZE) == 0);
+    unmap(a, PAGES);
+    unmap(b, PAGES);
+    mm_check();
+}
+
+// Two parts of one memory side by side, each a view of the other.
+static void both_parts_of_a_ring_are_discarded(void **state)
+{
+    uintptr_t a = map(2 * PAGES, 0), b = a + PAGES * PAGE_SIZE;
+
+    (void)state;
+    unmap(b, PAGES);
+    assert_int_equal(vm_alias(a, PAGES * PAGE_SIZE, RW, &b), 0);
+    assert_int_equal(b, a + PAGES * PAGE_SIZE);
+    for (size_t i = 0; i < PAGES; i++)
+        put(a + i * PAGE_SIZE, get(b + i * PAGE_SIZE) + 1);
+    begin_touching(a, b);
+    assert_int_equal(vm_decommit(a, 2 * PAGES * PAGE_SIZE, false), 0);
+    end_touching();
+    assert_int_equal(get(a), 0);
+    put(a, 7);
+    assert_int_equal(get(b), 7);
+    unmap(a, 2 * PAGES);
+    mm_check();
+}
+
+static void nothing_appears_while_the_zero_frame_goes(void **state)
+{
+    uintptr_t a = map(PAGES, VM_SPARSE), b;
+
+    (void)state;
+    assert_int_equal(get(a), 0);
+    begin_touching(a, 0);
+    b = alias(a, PAGES);
+    end_touching();
+    put(a, 1);
+    assert_int_equal(get(b), 1);
+    unmap(a, PAGES);
+    unmap(b, PAGES);
+    mm_check();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +284,9 @@ int main(void)
         cmocka_unit_test(a_store_before_a_discard_is_seen_through_all_views),
         cmocka_unit_test(a_store_before_a_copy_is_seen_through_all_views),
         cmocka_unit_test(what_was_cut_off_is_not_reported),
+        cmocka_unit_test(nothing_appears_while_memory_is_discarded),
+        cmocka_unit_test(both_parts_of_a_ring_are_discarded),
+        cmocka_unit_test(nothing_appears_while_the_zero_frame_goes),
     };
 
     return cmocka_run_group_tests_name("views", tests, start, stop);
