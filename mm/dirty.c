@@ -38,11 +38,14 @@ static struct dirty_log *new_log(int client, uint64_t npages)
 
     while ((size_t)PAGE_SIZE << order < bytes)
         order++;
-    paddr_t p =
-        order <= FRAME_MAX_ORDER ? frame_alloc(order, FRAME_ZERO) : paddr(0);
-
-    if (p.raw == 0)
+    if (order > FRAME_MAX_ORDER || !mm_charge(UINT64_C(1) << order))
         return NULL;
+    paddr_t p = frame_alloc(order, FRAME_ZERO);
+
+    if (p.raw == 0) {
+        mm_uncharge(UINT64_C(1) << order);
+        return NULL;
+    }
     struct dirty_log *l = arch_direct(p);
 
     l->client = client;
@@ -53,7 +56,10 @@ static struct dirty_log *new_log(int client, uint64_t npages)
 
 static void free_log(struct dirty_log *l)
 {
+    uint64_t n = UINT64_C(1) << l->order;
+
     frame_free(arch_direct_to_paddr(l), l->order);
+    mm_uncharge(n);
 }
 
 static struct dirty_log *log_of(const struct region *r, int client)

@@ -262,7 +262,7 @@ static void replace_one(struct region *r, uintptr_t page, pte_t *e, paddr_t old,
 {
     bool zero = mm_is_zero_frame(old);
 
-    if (pt_swap(e, PTE_BUSY) & PTE_DIRTY)
+    if ((pt_swap(e, PTE_BUSY) & PTE_DIRTY) && r->logs != NULL)
         dirty_note(r, page);
     spin_unlock(&mm_lock);
     mm_shootdown(page, 1);

@@ -7,7 +7,7 @@
 // Aliases: regions that show the same memory form a ring, and there is no
 // original among them. Which frame a page of that memory has is known by the
 // page-table entries of the members: who faults looks at the others first. So
-// an alias costs nothing until it is touched, and any member may go.
+// an alias takes no frame until it is touched, and any member may go.
 //
 // Invariants (region_check):
 //   I1  regions are disjoint and ordered; start < end, multiples of 4 KiB
@@ -229,8 +229,14 @@ bool region_unite(struct region *lo)
 struct region *region_new(void)
 {
     if (free_regions == NULL) {
+        // None that is promised to others.
+        if (!vm_charge(1))
+            return NULL;
         paddr_t p = frame_cache_take(FRAME_ZERO);
 
+        if (p.raw != 0)
+            mm_commit_less(1);
+        vm_uncharge(1);
         if (p.raw == 0)
             return NULL;
         struct region *all = arch_direct(p);

@@ -152,9 +152,9 @@ static int protect_locked(struct vm_call *c)
         return err;
     for (struct region *r = region_find(c->va); r != NULL;
          r = vm_next_in(r, end)) {
-        if ((r->flags & REGION_RESERVED) && c->prot != 0 &&
-            !(r->flags & REGION_UNCHARGED))
-            more += mm_mapping_cost(r->end - r->start);
+        if ((r->flags & REGION_RESERVED) && c->prot != 0)
+            more += vm_cost_of(r->flags & ~(unsigned)REGION_RESERVED, r->start,
+                               r->end - r->start);
     }
     if (!vm_charge(more))
         return -ENOMEM;

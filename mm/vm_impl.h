@@ -28,9 +28,9 @@ struct vm_call {
 
 // ---- accounts ----
 
-// Frames that a region of so many bytes can take, with its tables; 0 if another
-// is charged for them, or nobody.
-uint64_t vm_cost_of(unsigned flags, size_t bytes);
+// Frames that a region can take there, with its tables; only these if another is
+// charged for the memory, or it is none of ours; 0 if nothing is promised.
+uint64_t vm_cost_of(unsigned flags, uintptr_t va, size_t bytes);
 uint64_t vm_cost(const struct region *r);
 
 MUST_USE bool vm_charge(uint64_t npages);
@@ -55,7 +55,7 @@ void vm_given_back(struct vm_call *c); // mm_lock not held
 void vm_run(void (*fn)(void *), void *arg);
 
 // The same for calls that promise memory: if vm_charge finds too little, the
-// reclaimers are asked, with no lock held, and fn has a second try. fn must have
+// reclaimers are asked, with no lock held, and fn has another try. fn must have
 // changed nothing when it fails but c->to and c->flags.
 void vm_run_charging(void (*fn)(void *), struct vm_call *c);
 

@@ -276,6 +276,118 @@ static void nothing_appears_while_the_zero_frame_goes(void **state)
     mm_check();
 }
 
+// ---- promises ----
+
+// Promises all that is left, and touches it: each store must find its frame.
+static void touch_the_rest(void)
+{
+    struct mm_commit now = mm_commit();
+    uint64_t left = now.limit - now.committed, n = left;
+    uintptr_t va = 0;
+
+    while (vm_map(&va, n * PAGE_SIZE, RW, 0, "the rest") != 0)
+        n--;
+    assert_true(n > left * 9 / 10);
+    for (uint64_t i = 0; i < n; i++) {
+        if (!mm_fault(va + i * PAGE_SIZE, PROT_W, 0))
+            fail_msg("no frame for page %lu of %lu", i, n);
+    }
+    unmap(va, n);
+}
+
+static void touch_pages(uintptr_t va, size_t n, size_t step)
+{
+    for (size_t i = 0; i < n; i += step)
+        assert_true(mm_fault(va + i * PAGE_SIZE, PROT_W, 0));
+}
+
+static void tables_of_aliases_are_promised(void **state)
+{
+    enum { N = 4 * MIB / PAGE_SIZE, VIEWS = 40 };
+    uintptr_t a = map(N, 0), views[VIEWS];
+
+    (void)state;
+    touch_pages(a, N, 1);
+    for (unsigned i = 0; i < VIEWS; i++)
+        views[i] = alias(a, N);
+    for (unsigned i = 0; i < VIEWS; i++)
+        touch_pages(views[i], N, PT_ENTRIES);
+    touch_the_rest();
+    // A view that is a reservation for a while is charged as before.
+    assert_int_equal(vm_decommit(views[0], N * PAGE_SIZE, true), 0);
+    mm_check();
+    assert_int_equal(vm_protect(views[0], N * PAGE_SIZE, RW), 0);
+    mm_check();
+    for (unsigned i = 0; i < VIEWS; i++)
+        unmap(views[i], N);
+    unmap(a, N);
+    mm_check();
+    assert_int_equal(mm_commit().committed, 0);
+}
+
+// Two pages in tables of their own on each of three levels.
+static void tables_are_promised_wherever_memory_lies(void **state)
+{
+    const uintptr_t base = ARCH_REGION_BASE + GIB - PAGE_SIZE;
+    const uintptr_t n =
+        (ARCH_REGION_END - ARCH_REGION_BASE) / (2 * (uintptr_t)GIB);
+
+    (void)state;
+    assert_true(n > 30);
+    for (uintptr_t i = 0; i < n; i++) {
+        uintptr_t va = base + i * (2 * (uintptr_t)GIB);
+
+        assert_int_equal(vm_map(&va, 2 * PAGE_SIZE, RW, VM_FIXED, "edge"), 0);
+    }
+    for (uintptr_t i = 0; i < n; i++)
+        touch_pages(base + i * (2 * (uintptr_t)GIB), 2, 1);
+    touch_the_rest();
+    for (uintptr_t i = 0; i < n; i++)
+        unmap(base + i * (2 * (uintptr_t)GIB), 2);
+    assert_int_equal(mm_commit().committed, 0);
+}
+
+// Single pages: each is charged with three tables that it shares with others.
+static void bitmaps_are_not_taken_from_promises(void **state)
+{
+    enum { N = 200 };
+    uintptr_t maps[N];
+    int clients[DIRTY_CLIENTS];
+
+    (void)state;
+    for (unsigned k = 0; k < DIRTY_CLIENTS; k++)
+        clients[k] = dirty_client_new();
+    for (unsigned i = 0; i < N; i++) {
+        maps[i] = map(1, 0);
+        for (unsigned k = 0; k < DIRTY_CLIENTS; k++)
+            assert_int_equal(dirty_watch(clients[k], maps[i]), 0);
+        touch_pages(maps[i], 1, 1);
+    }
+    touch_the_rest();
+    for (unsigned k = 0; k < DIRTY_CLIENTS; k++)
+        dirty_client_free(clients[k]);
+    for (unsigned i = 0; i < N; i++)
+        unmap(maps[i], 1);
+    mm_check();
+    assert_int_equal(mm_commit().committed, 0);
+}
+
+static void descriptors_are_not_taken_from_promises(void **state)
+{
+    enum { N = 5000 };
+    static uintptr_t maps[N];
+
+    (void)state;
+    for (unsigned i = 0; i < N; i++)
+        assert_int_equal(vm_map(&maps[i], PAGE_SIZE, 0, 0, "nothing"), 0);
+    touch_the_rest();
+    for (unsigned i = 0; i < N; i++)
+        unmap(maps[i], 1);
+    // They stay: it is as before for the next.
+    touch_the_rest();
+    mm_check();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +399,10 @@ int main(void)
         cmocka_unit_test(nothing_appears_while_memory_is_discarded),
         cmocka_unit_test(both_parts_of_a_ring_are_discarded),
         cmocka_unit_test(nothing_appears_while_the_zero_frame_goes),
+        cmocka_unit_test(tables_of_aliases_are_promised),
+        cmocka_unit_test(tables_are_promised_wherever_memory_lies),
+        cmocka_unit_test(bitmaps_are_not_taken_from_promises),
+        cmocka_unit_test(descriptors_are_not_taken_from_promises),
     };
 
     return cmocka_run_group_tests_name("views", tests, start, stop);
