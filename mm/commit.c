@@ -37,7 +37,7 @@ enum { KEPT_PER_CPU = 16 };
 void mm_boot_done(void)
 {
     // What the CPUs keep for themselves is promised to nobody: the reserve, a
-    // cache, a batch.
+    // cache, a batch, a frame that is being cleared in advance.
     uint64_t kept = arch_cpu_count() * (uint64_t)KEPT_PER_CPU;
 
     usable = mm_free_frames();
