@@ -388,6 +388,31 @@ static void descriptors_are_not_taken_from_promises(void **state)
     mm_check();
 }
 
+static void parts_are_given_back_when_all_is_promised(void **state)
+{
+    uintptr_t a = map(3, 0), va = 0;
+    uint64_t rest = mm_commit().limit - mm_commit().committed;
+    struct region *drained = NULL, *r;
+
+    (void)state;
+    assert_true(mm_charge(rest));
+    while ((r = region_new()) != NULL) { // no descriptor is left
+        r->right = drained;
+        drained = r;
+    }
+    assert_int_equal(vm_map(&va, PAGE_SIZE, 0, 0, "nothing"), -ENOMEM);
+    assert_int_equal(vm_unmap(a + PAGE_SIZE, PAGE_SIZE), 0);
+    mm_uncharge(rest);
+    while ((r = drained) != NULL) {
+        drained = r->right;
+        region_free(r);
+    }
+    touch_the_rest();
+    unmap(a, 3);
+    mm_check();
+    assert_int_equal(mm_commit().committed, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,6 +428,7 @@ int main(void)
         cmocka_unit_test(tables_are_promised_wherever_memory_lies),
         cmocka_unit_test(bitmaps_are_not_taken_from_promises),
         cmocka_unit_test(descriptors_are_not_taken_from_promises),
+        cmocka_unit_test(parts_are_given_back_when_all_is_promised),
     };
 
     return cmocka_run_group_tests_name("views", tests, start, stop);
