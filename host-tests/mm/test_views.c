@@ -276,6 +276,94 @@ static void nothing_appears_while_the_zero_frame_goes(void **state)
     mm_check();
 }
 
+static uint64_t free_at_first;
+
+static void note_free(void)
+{
+    if (free_at_first == 0)
+        free_at_first = mm_free_frames();
+}
+
+// Frames that are free when call() waits for its first shootdown, beyond those
+// that were before.
+static int64_t freed_early(int (*call)(uintptr_t va), uintptr_t va)
+{
+    uint64_t before = mm_free_frames();
+
+    free_at_first = 0;
+    host_shootdown_hook = note_free;
+    assert_int_equal(call(va), 0);
+    host_shootdown_hook = NULL;
+    assert_true(free_at_first != 0);
+    return (int64_t)(free_at_first - before);
+}
+
+static int unmap_all(uintptr_t va)
+{
+    return vm_unmap(va, PAGES * PAGE_SIZE);
+}
+
+static int discard_all(uintptr_t va)
+{
+    return vm_decommit(va, PAGES * PAGE_SIZE, false);
+}
+
+static int shrink(uintptr_t va)
+{
+    return vm_move(va, PAGES * PAGE_SIZE, PAGE_SIZE, &va);
+}
+
+static int load_store(uintptr_t va)
+{
+    put(va, get(va) + 1);
+    return 0;
+}
+
+static void no_frame_is_free_before_it_is_forgotten(void **state)
+{
+    static int (*const calls[])(uintptr_t va) = {unmap_all, discard_all,
+                                                 shrink};
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(calls); i++) {
+        uintptr_t a = map(PAGES, 0), copy = 0;
+
+        for (size_t k = 0; k < PAGES; k++)
+            put(a + k * PAGE_SIZE, k);
+        assert_int_equal(freed_early(calls[i], a), 0);
+        unmap(a, PAGES); // holes are fine
+        // The copy of a page takes one, and gives none back.
+        a = map(PAGES, 0);
+        put(a, 1);
+        assert_int_equal(vm_clone(a, PAGES * PAGE_SIZE, &copy), 0);
+        assert_int_equal(freed_early(load_store, a), -1);
+        unmap(copy, PAGES);
+        unmap(a, PAGES);
+    }
+    mm_check();
+}
+
+static void each_right_that_goes_is_shot_down(void **state)
+{
+    static const unsigned prots[] = {0, PROT_R, RW, PROT_R | PROT_X};
+    uintptr_t a = map(1, 0);
+
+    (void)state;
+    put(a, 1);
+    for (unsigned i = 0; i < ARRAY_LEN(prots); i++) {
+        for (unsigned k = 0; k < ARRAY_LEN(prots); k++) {
+            assert_int_equal(vm_protect(a, PAGE_SIZE, prots[i]), 0);
+            uint64_t before = mm_events().shootdowns;
+
+            assert_int_equal(vm_protect(a, PAGE_SIZE, prots[k]), 0);
+            assert_int_equal(mm_events().shootdowns - before,
+                             (prots[i] & ~prots[k]) != 0);
+        }
+    }
+    unmap(a, 1);
+    mm_check();
+}
+
 // ---- promises ----
 
 // Promises all that is left, and touches it: each store must find its frame.
@@ -424,6 +512,8 @@ int main(void)
         cmocka_unit_test(nothing_appears_while_memory_is_discarded),
         cmocka_unit_test(both_parts_of_a_ring_are_discarded),
         cmocka_unit_test(nothing_appears_while_the_zero_frame_goes),
+        cmocka_unit_test(no_frame_is_free_before_it_is_forgotten),
+        cmocka_unit_test(each_right_that_goes_is_shot_down),
         cmocka_unit_test(tables_of_aliases_are_promised),
         cmocka_unit_test(tables_are_promised_wherever_memory_lies),
         cmocka_unit_test(bitmaps_are_not_taken_from_promises),
