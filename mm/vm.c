@@ -5,7 +5,8 @@
 //
 //   1  under mm_lock: check the range, cut regions at its ends, make the
 //      regions quiet (vm_range.c)
-//   2  change entries in chunks, so that mm_lock is never held for long
+//   2  change entries; where frames or tables come or go in chunks, between
+//      which mm_lock is free (changing rights is one walk)
 //   3  release mm_lock, shoot down, wait; only then give frames and tables
 //      back (R13), or let others see the new region
 
