@@ -21,8 +21,9 @@
 #include "mm/mm_impl.h"
 
 static _Atomic uint64_t committed; // pages promised or counted
-static uint64_t commit_limit;      // [c] after mm_boot_done
-static uint64_t usable;            // [c] frames that were free at the start
+static _Atomic uint64_t
+    commit_limit;       // [mm_lock] after mm_boot_done; read anywhere
+static uint64_t usable; // [c] frames that were free at the start
 static struct mm_reclaimer *_Atomic reclaimers;
 static _Atomic bool pending; // somebody saw few frames
 
@@ -36,13 +37,15 @@ enum { KEPT_PER_CPU = 16 };
 void mm_boot_done(void)
 {
     // What the CPUs keep for themselves is promised to nobody: the reserve, a
-    // cache, a batch.
+    // cache, a batch, a frame that is being cleared in advance.
     uint64_t kept = arch_cpu_count() * (uint64_t)KEPT_PER_CPU;
 
     usable = mm_free_frames();
-    commit_limit = usable > kept ? usable - kept : 0;
-    if (limit_bytes != 0 && limit_bytes / PAGE_SIZE < commit_limit)
-        commit_limit = limit_bytes / PAGE_SIZE;
+    uint64_t limit = usable > kept ? usable - kept : 0;
+
+    if (limit_bytes != 0 && limit_bytes / PAGE_SIZE < limit)
+        limit = limit_bytes / PAGE_SIZE;
+    atomic_store_explicit(&commit_limit, limit, memory_order_relaxed);
 }
 
 bool mm_charge(uint64_t npages)
@@ -50,7 +53,10 @@ bool mm_charge(uint64_t npages)
     uint64_t old = atomic_load_explicit(&committed, memory_order_relaxed);
 
     do {
-        if (npages > commit_limit || old > commit_limit - npages)
+        uint64_t limit =
+            atomic_load_explicit(&commit_limit, memory_order_relaxed);
+
+        if (npages > limit || old > limit - npages)
             return false;
     } while (!atomic_compare_exchange_weak_explicit(
         &committed, &old, old + npages, memory_order_relaxed,
@@ -58,20 +64,29 @@ bool mm_charge(uint64_t npages)
     return true;
 }
 
+void mm_commit_less(uint64_t npages)
+{
+    mm_count(&commit_limit, -npages);
+}
+
 void mm_charge_stack(uint64_t npages)
 {
     atomic_fetch_add_explicit(&committed, npages, memory_order_relaxed);
 }
 
+uint64_t mm_mapping_cost_at(uintptr_t va, uint64_t bytes)
+{
+    uint64_t cost = bytes / PAGE_SIZE;
+
+    // A table for each stretch of addresses that it lies in.
+    for (int level = 2; level <= PT_LEVELS && bytes > 0; level++)
+        cost += (va + bytes - 1) / pte_span(level) - va / pte_span(level) + 1;
+    return cost;
+}
+
 uint64_t mm_mapping_cost(uint64_t bytes)
 {
-    uint64_t pages = bytes / PAGE_SIZE, cost = pages;
-
-    for (int level = 2; level <= PT_LEVELS && pages > 0; level++) {
-        pages = (pages + PT_ENTRIES - 1) / PT_ENTRIES;
-        cost += pages;
-    }
-    return cost;
+    return mm_mapping_cost_at(0, bytes);
 }
 
 void mm_uncharge(uint64_t npages)
@@ -82,8 +97,8 @@ void mm_uncharge(uint64_t npages)
 struct mm_commit mm_commit(void)
 {
     return (struct mm_commit){
-        atomic_load_explicit(&committed, memory_order_relaxed), commit_limit,
-        usable};
+        atomic_load_explicit(&committed, memory_order_relaxed),
+        atomic_load_explicit(&commit_limit, memory_order_relaxed), usable};
 }
 
 uint64_t mm_free_frames(void)

@@ -38,11 +38,14 @@ static struct dirty_log *new_log(int client, uint64_t npages)
 
     while ((size_t)PAGE_SIZE << order < bytes)
         order++;
-    paddr_t p =
-        order <= FRAME_MAX_ORDER ? frame_alloc(order, FRAME_ZERO) : paddr(0);
-
-    if (p.raw == 0)
+    if (order > FRAME_MAX_ORDER || !mm_charge(UINT64_C(1) << order))
         return NULL;
+    paddr_t p = frame_alloc(order, FRAME_ZERO);
+
+    if (p.raw == 0) {
+        mm_uncharge(UINT64_C(1) << order);
+        return NULL;
+    }
     struct dirty_log *l = arch_direct(p);
 
     l->client = client;
@@ -53,7 +56,10 @@ static struct dirty_log *new_log(int client, uint64_t npages)
 
 static void free_log(struct dirty_log *l)
 {
+    uint64_t n = UINT64_C(1) << l->order;
+
     frame_free(arch_direct_to_paddr(l), l->order);
+    mm_uncharge(n);
 }
 
 static struct dirty_log *log_of(const struct region *r, int client)
@@ -65,26 +71,21 @@ static struct dirty_log *log_of(const struct region *r, int client)
     return l;
 }
 
-void dirty_note(struct region *r, uintptr_t va)
+static void note(struct dirty_log *l, uint64_t page)
 {
-    uint64_t page = (va - r->start) / PAGE_SIZE;
-
-    for (struct dirty_log *l = r->logs; l != NULL; l = l->next) {
-        if (page < l->npages)
-            l->bits[page / 64] |= UINT64_C(1) << page % 64;
-    }
+    if (page < l->npages)
+        l->bits[page / 64] |= UINT64_C(1) << page % 64;
 }
 
-// Notes the page for the watchers of every member of the ring.
-static void note_ring(struct region *r, uintptr_t va)
+void dirty_note(struct region *r, uintptr_t va)
 {
     struct region *p = r;
 
     do {
         uintptr_t at = mm_peer_address(r, va, p);
 
-        if (at != 0)
-            dirty_note(p, at);
+        for (struct dirty_log *l = p->logs; l != NULL && at != 0; l = l->next)
+            note(l, (at - p->start) / PAGE_SIZE);
         p = p->peer;
     } while (p != r);
 }
@@ -131,6 +132,25 @@ static bool watched(const struct region *r)
     return false;
 }
 
+void dirty_leave(struct region *r, uintptr_t va, uintptr_t end)
+{
+    if (r->peer == r || !watched(r))
+        return;
+    for (; va < end; va += PAGE_SIZE) {
+        pte_t *e = vm_small_entry(va);
+        pte_t v = e != NULL ? pt_get(e) : 0;
+        const pte_t rights = PTE_PRESENT | PTE_WRITE | PTE_DIRTY;
+
+        if (!pt_has_frame(v))
+            continue;
+        // D as it is when the hardware can set it no more.
+        while (!pt_try_set(e, v, (v & ~rights) | PTE_PARKED))
+            v = pt_get(e);
+        if (v & PTE_DIRTY)
+            dirty_note(r, va);
+    }
+}
+
 // mm_lock held. Returns true if a shootdown is due.
 static bool harvest(struct region *r)
 {
@@ -150,7 +170,7 @@ static bool harvest(struct region *r)
         if (clear_page(r, va)) {
             any = true;
             for (; va < next && va < r->end; va += PAGE_SIZE)
-                note_ring(r, va);
+                dirty_note(r, va);
         }
         va = next;
     }
@@ -332,13 +352,24 @@ long dirty_collect(int client, uintptr_t va,
     return c.result;
 }
 
+void dirty_again(int client, uintptr_t page)
+{
+    spin_lock(&mm_lock);
+    struct region *r = region_find(page);
+    struct dirty_log *l = r != NULL ? log_of(r, client) : NULL;
+
+    if (l != NULL)
+        note(l, (page - r->start) / PAGE_SIZE);
+    spin_unlock(&mm_lock);
+}
+
 void dirty_mark(uintptr_t va)
 {
     spin_lock(&mm_lock);
     struct region *r = region_find(va);
 
     if (r != NULL)
-        note_ring(r, align_down(va, PAGE_SIZE));
+        dirty_note(r, align_down(va, PAGE_SIZE));
     spin_unlock(&mm_lock);
 }
 
@@ -384,6 +415,17 @@ bool dirty_reserve(struct region *r, uint64_t npages)
         free_log(l);
     }
     return true;
+}
+
+void dirty_trim(struct region *r)
+{
+    uint64_t npages = (r->end - r->start) / PAGE_SIZE;
+
+    for (struct dirty_log *l = r->logs; l != NULL; l = l->next) {
+        for (uint64_t i = npages; i < l->npages; i++)
+            l->bits[i / 64] &= ~(UINT64_C(1) << i % 64);
+        l->npages = min_u64(l->npages, npages);
+    }
 }
 
 void dirty_forget(struct region *r)

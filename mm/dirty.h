@@ -30,21 +30,33 @@ MUST_USE int dirty_watch(int client, uintptr_t va);
 long dirty_collect(int client, uintptr_t va,
                    void (*visit)(uintptr_t page, void *arg), void *arg);
 
+// Notes a page again that visit was called for, for this client only.
+// Context: visit of dirty_collect.
+void dirty_again(int client, uintptr_t page);
+
 // A page was written through the direct map: note it as if stored to.
 // Context: mm_lock not held, system stack.
 void dirty_mark(uintptr_t va);
 
 // ---- for mm/, mm_lock held ----
 
-// Notes that the page at va, in r, is or was dirty; for entries that software
-// takes out or replaces.
+// Notes for all who watch a view of the page at va, in r, that it is or was
+// dirty; for entries that software takes out or replaces.
 void dirty_note(struct region *r, uintptr_t va);
+
+// The pages of [va, end) of r go, but other views of them may stay: notes what
+// their entries say for who watches those, and takes their rights, so that no
+// store comes after that. They are shot down before the next operation.
+void dirty_leave(struct region *r, uintptr_t va, uintptr_t end);
 
 // r is cut at va, hi becomes the upper part: cuts the bitmaps. False: no memory.
 bool dirty_cut(struct region *r, struct region *hi, uintptr_t va);
 
 // r will have npages: its bitmaps have room for them. False: no memory.
 MUST_USE bool dirty_reserve(struct region *r, uint64_t npages);
+
+// r has become shorter: what lay behind its end is forgotten.
+void dirty_trim(struct region *r);
 
 // r goes: frees its bitmaps.
 void dirty_forget(struct region *r);

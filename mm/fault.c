@@ -201,7 +201,7 @@ static uint32_t ring_replace(struct region *r, uintptr_t page, paddr_t frame,
 
         if (match) {
             if (v & PTE_DIRTY)
-                dirty_note(p, mm_peer_address(r, page, p));
+                dirty_note(r, page);
             pt_set(e, with.raw != 0 ? mm_leaf(p, with, false) : PTE_BUSY);
             n++;
         }
@@ -262,7 +262,7 @@ static void replace_one(struct region *r, uintptr_t page, pte_t *e, paddr_t old,
 {
     bool zero = mm_is_zero_frame(old);
 
-    if (pt_swap(e, PTE_BUSY) & PTE_DIRTY)
+    if ((pt_swap(e, PTE_BUSY) & PTE_DIRTY) && r->logs != NULL)
         dirty_note(r, page);
     spin_unlock(&mm_lock);
     mm_shootdown(page, 1);

@@ -30,7 +30,6 @@ enum {
     CACHE_MAX = 64,
     BATCH = 32,
     RESERVE = 12,      // frames: 8 for pages of a stack, 4 for page tables
-    ZERO_STEP = 8,     // cleared per call of frame_zero_ahead
     SCARCE_SHARE = 16, // caches stay small while a CPU's share is below this
 };
 
@@ -256,31 +255,27 @@ void frame_reserve_refill(void)
             frame_take_batch(c->reserve + c->nreserve, RESERVE - c->nreserve);
 }
 
+// One at a time: while it is cleared nobody finds it, although it may be promised;
+// so many each CPU may keep (KEPT_PER_CPU).
 bool frame_zero_ahead(void)
 {
-    paddr_t p[ZERO_STEP];
+    paddr_t p;
     // Not more than were asked for so far: a program that takes few frames
     // finds idle CPUs idle.
     struct frame_cache_stats s = frame_cache_stats();
     uint64_t bound = min_u64(min_u64(frame_zeroed_max, frames_free_now() / 8),
                              s.from_zeroed + s.cleared);
-    unsigned n;
 
-    if (atomic_load_explicit(&nzeroed, memory_order_relaxed) >= bound)
+    if (atomic_load_explicit(&nzeroed, memory_order_relaxed) >= bound ||
+        frame_take_batch(&p, 1) == 0)
         return false;
-    n = frame_take_batch(p, ZERO_STEP);
-    for (unsigned i = 0; i < n; i++)
-        memset(arch_direct(p[i]), 0, PAGE_SIZE);
+    memset(arch_direct(p), 0, PAGE_SIZE);
     spin_lock(&zeroed_lock);
-    for (unsigned i = 0; i < n; i++) {
-        uint32_t pfn = (uint32_t)(p[i].raw >> PAGE_SHIFT);
-
-        frame_of(pfn)->next = zeroed_list;
-        zeroed_list = pfn;
-    }
-    mm_count(&nzeroed, n);
+    frame_of(p.raw >> PAGE_SHIFT)->next = zeroed_list;
+    zeroed_list = (uint32_t)(p.raw >> PAGE_SHIFT);
+    mm_count(&nzeroed, 1);
     spin_unlock(&zeroed_lock);
-    return n > 0;
+    return true;
 }
 
 void frame_cache_flush(void)

@@ -24,7 +24,7 @@ void frame_reserve_refill(void);
 // True if the reserve of this CPU is not full. Context: no-preempt.
 bool frame_reserve_low(void);
 
-// Clears a few frames in advance, up to the bound; returns false when there is
+// Clears a frame in advance, up to the bound; returns false when there is
 // nothing to do. For idle CPUs. Context: scheduler, system stack.
 bool frame_zero_ahead(void);
 

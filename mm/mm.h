@@ -76,9 +76,14 @@ void mm_uncharge(uint64_t npages);
 // Counts a page that cannot be refused (a stack's) against what is left.
 void mm_charge_stack(uint64_t npages);
 
-// Frames that a mapping of so many bytes at an aligned address can take, its
-// page tables included.
+// Frames that a mapping of so many bytes can take, its page tables included: at
+// va, and at an address where it needs no more of these than anywhere.
+uint64_t mm_mapping_cost_at(uintptr_t va, uint64_t bytes);
 uint64_t mm_mapping_cost(uint64_t bytes);
+
+// So many frames are taken for good: that many fewer can be promised.
+// Context: mm_lock held.
+void mm_commit_less(uint64_t npages);
 
 // The start-up has taken what it needs: the rest can be promised.
 // Context: boot.

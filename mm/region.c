@@ -7,7 +7,7 @@
 // Aliases: regions that show the same memory form a ring, and there is no
 // original among them. Which frame a page of that memory has is known by the
 // page-table entries of the members: who faults looks at the others first. So
-// an alias costs nothing until it is touched, and any member may go.
+// an alias takes no frame until it is touched, and any member may go.
 //
 // Invariants (region_check):
 //   I1  regions are disjoint and ordered; start < end, multiples of 4 KiB
@@ -166,14 +166,69 @@ void region_join(struct region *fresh, struct region *r, uintptr_t at)
     r->peer = fresh;
 }
 
+// ---- descriptors ----
+
+// A page of them, which stays: that much less can be promised.
+static bool make_descriptors(void)
+{
+    paddr_t p = frame_cache_take(FRAME_ZERO);
+
+    if (p.raw == 0)
+        return false;
+    struct region *all = arch_direct(p);
+
+    for (size_t i = 0; i < PAGE_SIZE / sizeof *all; i++) {
+        all[i].left = free_regions;
+        free_regions = &all[i];
+    }
+    mm_commit_less(1);
+    return true;
+}
+
+static struct region *take_descriptor(void)
+{
+    struct region *r = free_regions;
+
+    free_regions = r->left;
+    *r = (struct region){.ops = &region_anon_ops, .pooled = true};
+    return r;
+}
+
+struct region *region_new(void)
+{
+    if (free_regions == NULL) {
+        // None that is promised to others.
+        if (!vm_charge(1))
+            return NULL;
+        bool made = make_descriptors();
+
+        vm_uncharge(1);
+        if (!made)
+            return NULL;
+    }
+    return take_descriptor();
+}
+
+void region_free(struct region *r)
+{
+    dirty_forget(r);
+    if (!r->pooled)
+        return;
+    r->left = free_regions;
+    free_regions = r;
+}
+
 struct region *region_cut(struct region *r, uintptr_t va)
 {
-    struct region *hi = region_new();
-
     ASSERT(va > r->start && va < r->end && va % PAGE_SIZE == 0);
-    if (hi == NULL || !dirty_cut(r, hi, va)) {
-        if (hi != NULL)
-            region_free(hi);
+    // Memory can be given back when all is promised: the parts of what is cut
+    // are charged with more tables than there are, which pays for descriptors.
+    if (free_regions == NULL && !make_descriptors())
+        return NULL;
+    struct region *hi = take_descriptor();
+
+    if (!dirty_cut(r, hi, va)) {
+        region_free(hi);
         return NULL;
     }
     struct dirty_log *logs = hi->logs;
@@ -224,36 +279,6 @@ bool region_unite(struct region *lo)
     lo->end = hi->end;
     region_free(hi);
     return true;
-}
-
-struct region *region_new(void)
-{
-    if (free_regions == NULL) {
-        paddr_t p = frame_cache_take(FRAME_ZERO);
-
-        if (p.raw == 0)
-            return NULL;
-        struct region *all = arch_direct(p);
-
-        for (size_t i = 0; i < PAGE_SIZE / sizeof *all; i++) {
-            all[i].left = free_regions;
-            free_regions = &all[i];
-        }
-    }
-    struct region *r = free_regions;
-
-    free_regions = r->left;
-    *r = (struct region){.ops = &region_anon_ops, .pooled = true};
-    return r;
-}
-
-void region_free(struct region *r)
-{
-    dirty_forget(r);
-    if (!r->pooled)
-        return;
-    r->left = free_regions;
-    free_regions = r;
 }
 
 static void each(struct region *t, void (*visit)(struct region *r, void *arg),

@@ -5,12 +5,14 @@
 //
 //   1  under mm_lock: check the range, cut regions at its ends, make the
 //      regions quiet (vm_range.c)
-//   2  change entries in chunks, so that mm_lock is never held for long
+//   2  change entries; where frames or tables come or go in chunks, between
+//      which mm_lock is free (changing rights is one walk)
 //   3  release mm_lock, shoot down, wait; only then give frames and tables
 //      back (R13), or let others see the new region
 
 #include <errno.h>
 
+#include "mm/dirty.h"
 #include "mm/mm_impl.h"
 #include "mm/vm_impl.h"
 
@@ -63,18 +65,6 @@ int vm_map(uintptr_t *va, size_t bytes, unsigned prot, unsigned flags,
     return (int)c.result;
 }
 
-static struct region *first_in(uintptr_t va, uintptr_t end)
-{
-    struct region *r = region_first_above(va);
-
-    return r != NULL && r->start < end ? r : NULL;
-}
-
-static struct region *next_in(struct region *r, uintptr_t end)
-{
-    return first_in(r->end, end);
-}
-
 // Takes the regions of the range out of the tree.
 static int unmap_locked(struct vm_call *c)
 {
@@ -84,19 +74,16 @@ static int unmap_locked(struct vm_call *c)
 
     if (r != 0)
         return r;
-    do {
-        for (at = first_in(c->va, end); at != NULL; at = next_in(at, end)) {
-            vm_freeze(at);
-            vm_thaw(at);
-        }
-    } while (vm_busy_in(c->va, end));
+    vm_freeze_range(c->va, end);
+    vm_thaw_range(c->va, end);
     // Quiet, and the lock is not released until all are out. What can fail
     // comes first, for all of them.
-    for (at = first_in(c->va, end); at != NULL; at = next_in(at, end)) {
+    for (at = vm_first_in(c->va, end); at != NULL; at = vm_next_in(at, end)) {
         if (vm_hand_over(at, at->start, at->end, c->va, end) != 0)
             return -ENOMEM;
     }
-    while ((at = first_in(c->va, end)) != NULL) {
+    while ((at = vm_first_in(c->va, end)) != NULL) {
+        dirty_leave(at, at->start, at->end);
         vm_bequeath(at);
         vm_uncharge_later(c, vm_cost(at));
         region_erase(at);
@@ -165,15 +152,15 @@ static int protect_locked(struct vm_call *c)
     if (err != 0)
         return err;
     for (struct region *r = region_find(c->va); r != NULL;
-         r = next_in(r, end)) {
-        if ((r->flags & REGION_RESERVED) && c->prot != 0 &&
-            !(r->flags & REGION_UNCHARGED))
-            more += mm_mapping_cost(r->end - r->start);
+         r = vm_next_in(r, end)) {
+        if ((r->flags & REGION_RESERVED) && c->prot != 0)
+            more += vm_cost_of(r->flags & ~(unsigned)REGION_RESERVED, r->start,
+                               r->end - r->start);
     }
     if (!vm_charge(more))
         return -ENOMEM;
     for (struct region *r = region_find(c->va); r != NULL;
-         r = next_in(r, end)) {
+         r = vm_next_in(r, end)) {
         vm_freeze(r);
         r->prot = c->prot;
         if (c->prot != 0)
@@ -217,11 +204,13 @@ static int decommit_locked(struct vm_call *c)
     if (err != 0)
         return err;
     for (struct region *r = region_find(c->va); r != NULL;
-         r = next_in(r, end)) {
+         r = vm_next_in(r, end)) {
         if (r->flags & REGION_DEVICE)
             return -EPERM;
-        vm_freeze(r);
-        vm_thaw(r);
+    }
+    vm_freeze_range(c->va, end);
+    for (struct region *r = region_find(c->va); r != NULL;
+         r = vm_next_in(r, end)) {
         if (c->flags) { // back to a mere reservation
             vm_bequeath(r);
             vm_uncharge_later(c, vm_cost(r));
@@ -233,53 +222,42 @@ static int decommit_locked(struct vm_call *c)
     return 0;
 }
 
-// A page at which another view of [va, end) still has a frame; 0: none has.
-static uintptr_t other_view(uintptr_t va, uintptr_t end)
-{
-    for (; va < end; va += PAGE_SIZE) {
-        struct region *r = region_find(va);
-
-        if (r == NULL || r->peer == r) {
-            va = r != NULL ? r->end - PAGE_SIZE : va;
-            continue;
-        }
-        for (struct region *p = r->peer; p != r; p = p->peer) {
-            uintptr_t at = mm_peer_address(r, va, p);
-            pte_t *e = vm_small_entry(at);
-
-            if (e != NULL && pt_has_frame(pt_get(e)))
-                return at;
-        }
-    }
-    return 0;
-}
-
-// The memory is discarded, whoever shows it.
+// The memory is discarded, whoever shows it. Regions stay as they are: this is
+// the only operation.
 static void drop_all_views(struct vm_call *c)
 {
-    uintptr_t at;
+    uintptr_t end = c->va + c->bytes;
 
-    vm_drop_range(c->va, c->va + c->bytes);
-    for (;;) {
-        spin_lock(&mm_lock);
-        at = other_view(c->va, c->va + c->bytes);
-        spin_unlock(&mm_lock);
-        if (at == 0)
-            return;
-        vm_drop_range(at, at + PAGE_SIZE);
+    vm_drop_range(c->va, end);
+    for (struct region *r = vm_first_in(c->va, end); r != NULL;
+         r = vm_next_in(r, end)) {
+        for (struct region *p = r->peer; p != r; p = p->peer) {
+            uint64_t lo, hi;
+            uintptr_t at = p->start - p->object_page * PAGE_SIZE;
+
+            if (vm_overlap(p, r, &lo, &hi))
+                vm_drop_range(at + lo * PAGE_SIZE, at + hi * PAGE_SIZE);
+        }
     }
 }
 
 static void decommit_call(void *arg)
 {
     struct vm_call *c = arg;
+    uintptr_t end = c->va + c->bytes;
 
     spin_lock(&mm_lock);
     c->result = decommit_locked(c);
-    vm_unite(c->va, c->va + c->bytes);
-    spin_unlock(&mm_lock);
-    if (c->result == 0)
+    if (c->result == 0) {
+        // Frozen: a page that came back before the last CPU has forgotten its
+        // old frame would be two for a moment (R12).
+        spin_unlock(&mm_lock);
         drop_all_views(c);
+        spin_lock(&mm_lock);
+        vm_thaw_range(c->va, end);
+    }
+    vm_unite(c->va, end);
+    spin_unlock(&mm_lock);
     vm_given_back(c);
 }
 

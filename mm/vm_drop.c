@@ -58,7 +58,8 @@ static void take_out(struct region *r, uintptr_t va, pte_t old, int level,
     b->stale = true;
     // A D bit of a large page stands for all of it.
     for (uintptr_t end = va + pte_span(level);
-         r != NULL && r->logs != NULL && (old & PTE_DIRTY) && va < end;
+         r != NULL && (r->logs != NULL || r->peer != r) && (old & PTE_DIRTY) &&
+         va < end;
          va += PAGE_SIZE)
         dirty_note(r, va);
     paddr_t p = paddr(pte_paddr(old).raw & ~(pte_span(level) - 1));

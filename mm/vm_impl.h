@@ -28,9 +28,9 @@ struct vm_call {
 
 // ---- accounts ----
 
-// Frames that a region of so many bytes can take, with its tables; 0 if another
-// is charged for them, or nobody.
-uint64_t vm_cost_of(unsigned flags, size_t bytes);
+// Frames that a region can take there, with its tables; only these if another is
+// charged for the memory, or it is none of ours; 0 if nothing is promised.
+uint64_t vm_cost_of(unsigned flags, uintptr_t va, size_t bytes);
 uint64_t vm_cost(const struct region *r);
 
 MUST_USE bool vm_charge(uint64_t npages);
@@ -55,7 +55,7 @@ void vm_given_back(struct vm_call *c); // mm_lock not held
 void vm_run(void (*fn)(void *), void *arg);
 
 // The same for calls that promise memory: if vm_charge finds too little, the
-// reclaimers are asked, with no lock held, and fn has a second try. fn must have
+// reclaimers are asked, with no lock held, and fn has another try. fn must have
 // changed nothing when it fails but c->to and c->flags.
 void vm_run_charging(void (*fn)(void *), struct vm_call *c);
 
@@ -86,9 +86,21 @@ void vm_unite(uintptr_t va, uintptr_t end);
 // True if the frame of a page of [va, end) is being replaced now.
 bool vm_busy_in(uintptr_t va, uintptr_t end);
 
-// See the head of vm_range.c. Releases mm_lock while it waits.
+// See the head of vm_range.c. Releases mm_lock while it waits. _range: all
+// regions of [va, end), of which vm_isolate has made whole ones.
 void vm_freeze(struct region *r);
 void vm_thaw(struct region *r);
+void vm_freeze_range(uintptr_t va, uintptr_t end);
+void vm_thaw_range(uintptr_t va, uintptr_t end);
+
+// The first region that has a part in [va, end), and the one behind r; or NULL.
+struct region *vm_first_in(uintptr_t va, uintptr_t end);
+struct region *vm_next_in(struct region *r, uintptr_t end);
+
+// Pages of the memory, from *lo up to *hi, that both regions of a ring show.
+// False: none.
+bool vm_overlap(const struct region *p, const struct region *r, uint64_t *lo,
+                uint64_t *hi);
 
 // A free place for so many bytes: at the wish, if it is free. 0: none.
 uintptr_t vm_place(uintptr_t wish, size_t bytes);

@@ -180,6 +180,13 @@ static int prepare(struct vm_call *c, struct region *r, size_t keep)
     return vm_hand_over(r, c->va + keep, end, r->start, r->end);
 }
 
+// Of what r costs, what the frames of so many bytes are.
+static uint64_t frames_of(const struct region *r, size_t bytes)
+{
+    return vm_cost_of(r->flags, r->start, bytes) -
+           vm_cost_of(r->flags | REGION_ALIAS, r->start, bytes);
+}
+
 static int move_frozen(struct vm_call *c, struct region *r)
 {
     size_t keep = c->bytes < c->new_bytes ? c->bytes : c->new_bytes;
@@ -187,15 +194,21 @@ static int move_frozen(struct vm_call *c, struct region *r)
     // or it would show what they have behind.
     bool extra = r->peer != r && c->new_bytes > c->bytes;
     unsigned extra_flags = r->flags & ~(unsigned)REGION_ALIAS;
-    uint64_t had = vm_cost(r);
-    uint64_t has = extra ? had + vm_cost_of(extra_flags, c->new_bytes - keep)
-                         : vm_cost_of(r->flags, c->new_bytes);
     struct region *tail = NULL;
     int err = choose_place(c);
 
     if (err != 0)
         return err;
-    if (has > had && !vm_charge(has - had))
+    uint64_t has =
+        extra ? vm_cost_of(r->flags, c->to, keep) +
+                    vm_cost_of(extra_flags, c->to + keep, c->new_bytes - keep)
+              : vm_cost_of(r->flags, c->to, c->new_bytes);
+    uint64_t had = vm_cost(r), more = has > had ? has - had : 0;
+
+    // There are tables at both places for a moment, and one set of frames.
+    if (c->to != c->va)
+        more = has - frames_of(r, keep);
+    if (!vm_charge(more))
         return -ENOMEM;
     err = prepare(c, r, keep);
     if (err == 0 && extra) {
@@ -204,11 +217,12 @@ static int move_frozen(struct vm_call *c, struct region *r)
         err = tail != NULL ? 0 : -ENOMEM;
     }
     if (err != 0) {
-        if (has > had)
-            vm_uncharge(has - had);
+        vm_uncharge_later(c, more);
         return err;
     }
+    dirty_leave(r, c->va + keep, r->end);
     region_rekey(r, c->to, c->to + (tail != NULL ? keep : c->new_bytes));
+    dirty_trim(r);
     if (tail != NULL)
         vm_insert_free(tail);
     r->window = 0;
@@ -216,8 +230,7 @@ static int move_frozen(struct vm_call *c, struct region *r)
         move_entries(c->va, c->to, keep);
         mm_count(&mm_counters.moves, 1);
     }
-    if (has < had)
-        vm_uncharge_later(c, had - has);
+    vm_uncharge_later(c, had + more - has);
     return 0;
 }
 
@@ -253,6 +266,7 @@ static void move_call(void *arg)
     if (c->result != 0) {
         if (c->flags)
             vm_drop_range(c->to, c->to + c->new_bytes);
+        vm_given_back(c);
         return;
     }
     moved = c->to != c->va;

@@ -2,8 +2,8 @@
 // place, and keeping others off.
 //
 // Accounts: what is promised to programs is the sum of what their regions cost
-// (mm_check compares). An alias costs nothing while the memory is charged to
-// another of its ring, and inherits the charge when that one goes.
+// (mm_check compares). An alias costs only its tables while the memory is charged
+// to another of its ring, and inherits the charge when that one goes.
 //
 // One operation at a time: op_lock, outside mm_lock, which faults never take.
 //
@@ -15,7 +15,10 @@
 #include "mm/mm_impl.h"
 #include "mm/vm_impl.h"
 
-enum { GUARD = PAGE_SIZE }; // left free behind each mapping
+enum {
+    GUARD = PAGE_SIZE, // left free behind each mapping
+    TRIES = 3,         // of a call that finds too little to promise
+};
 
 static uintptr_t search_from; // [mm_lock] where the last mapping ended
 
@@ -54,29 +57,37 @@ void vm_run_charging(void (*fn)(void *), struct vm_call *c)
     const unsigned flags = c->flags;
     struct op op = {fn, c, 0};
 
-    arch_on_system_stack(run_op, &op);
-    if (op.missing == 0 || mm_reclaim(op.missing) == 0)
-        return;
-    c->to = to;
-    c->flags = flags;
-    arch_on_system_stack(run_op, &op);
+    // It may need a frame for descriptors before it can promise the memory.
+    for (int tries = 1;; tries++) {
+        c->to = to;
+        c->flags = flags;
+        arch_on_system_stack(run_op, &op);
+        if (op.missing == 0 || tries == TRIES || mm_reclaim(op.missing) == 0)
+            return;
+    }
 }
 
 // What is promised to programs is the sum of what their regions cost (vm_check).
 static uint64_t charged; // [mm_lock]
 
-uint64_t vm_cost_of(unsigned flags, size_t bytes)
+uint64_t vm_cost_of(unsigned flags, uintptr_t va, size_t bytes)
 {
-    if (flags & (REGION_UNCHARGED | REGION_RESERVED | REGION_ALIAS))
+    if (flags & (REGION_UNCHARGED | REGION_RESERVED))
         return 0;
-    // The frames of devices are not ours, their tables are.
-    return mm_mapping_cost(bytes) -
-           (flags & REGION_DEVICE ? bytes / PAGE_SIZE : 0);
+    // The frames are another's, the tables are its own.
+    return mm_mapping_cost_at(va, bytes) -
+           (flags & (REGION_DEVICE | REGION_ALIAS) ? bytes / PAGE_SIZE : 0);
 }
 
 uint64_t vm_cost(const struct region *r)
 {
-    return vm_cost_of(r->flags, r->end - r->start);
+    return vm_cost_of(r->flags, r->start, r->end - r->start);
+}
+
+// Is it charged for the memory that it shows?
+static bool pays(const struct region *r)
+{
+    return !(r->flags & (REGION_UNCHARGED | REGION_RESERVED | REGION_ALIAS));
 }
 
 bool vm_charge(uint64_t npages)
@@ -126,26 +137,35 @@ static uint64_t object_end(const struct region *r)
     return r->object_page + (r->end - r->start) / PAGE_SIZE;
 }
 
+bool vm_overlap(const struct region *p, const struct region *r, uint64_t *lo,
+                uint64_t *hi)
+{
+    *lo = max_u64(p->object_page, r->object_page);
+    *hi = min_u64(object_end(p), object_end(r));
+    return *lo < *hi;
+}
+
 // Does p show pages of r that no other region of the ring is charged for?
 static bool unpaid(const struct region *p, const struct region *r)
 {
-    uint64_t lo = max_u64(p->object_page, r->object_page);
-    uint64_t hi = min_u64(object_end(p), object_end(r));
+    uint64_t lo, hi;
 
+    if (!vm_overlap(p, r, &lo, &hi))
+        return false;
     for (const struct region *q = r->peer; q != r; q = q->peer) {
-        if (vm_cost(q) != 0 && q->object_page <= lo && object_end(q) >= hi)
+        if (pays(q) && q->object_page <= lo && object_end(q) >= hi)
             return false;
     }
-    return lo < hi;
+    return true;
 }
 
-// Aliases cost nothing while the memory is charged to another. When that one goes
-// they are, the largest first: it may show what the others do.
+// Aliases do not pay while the memory is charged to another. When that one goes
+// they do, the largest first: it may show what the others do.
 void vm_bequeath(struct region *r)
 {
     struct region *heir = r;
 
-    while (heir != NULL && vm_cost(r) != 0) {
+    while (heir != NULL && pays(r)) {
         heir = NULL;
         for (struct region *p = r->peer; p != r; p = p->peer) {
             if ((p->flags & REGION_ALIAS) && unpaid(p, r) &&
@@ -154,12 +174,26 @@ void vm_bequeath(struct region *r)
         }
         if (heir == NULL)
             break;
+        uint64_t tables = vm_cost(heir);
+
         heir->flags &= ~(unsigned)REGION_ALIAS;
-        vm_charge_anyway(vm_cost(heir));
+        vm_charge_anyway(vm_cost(heir) - tables);
     }
 }
 
 // ---- helpers, mm_lock held ----
+
+struct region *vm_first_in(uintptr_t va, uintptr_t end)
+{
+    struct region *r = region_first_above(va);
+
+    return r != NULL && r->start < end ? r : NULL;
+}
+
+struct region *vm_next_in(struct region *r, uintptr_t end)
+{
+    return vm_first_in(r->end, end);
+}
 
 void vm_breathe(void)
 {
@@ -230,8 +264,7 @@ static int cut_at(uintptr_t va)
 
     if (hi == NULL)
         return -ENOMEM;
-    if (vm_cost(r) + vm_cost(hi) > whole)
-        vm_charge_anyway(vm_cost(r) + vm_cost(hi) - whole);
+    vm_charge_anyway(vm_cost(r) + vm_cost(hi) - whole);
     return 0;
 }
 
@@ -261,12 +294,14 @@ void vm_unite(uintptr_t va, uintptr_t end)
 
     while (lo != NULL && lo->end <= end) {
         struct region *hi = region_first_above(lo->end);
-        uint64_t apart = hi != NULL ? vm_cost(lo) + vm_cost(hi) : 0;
+        uintptr_t cut = lo->end;
 
-        if (region_unite(lo))
-            vm_uncharge(apart - vm_cost(lo));
-        else
+        if (!region_unite(lo)) {
             lo = hi;
+            continue;
+        }
+        vm_uncharge(vm_cost_of(lo->flags, lo->start, cut - lo->start) +
+                    vm_cost_of(lo->flags, cut, lo->end - cut) - vm_cost(lo));
     }
 }
 
@@ -310,6 +345,24 @@ void vm_thaw(struct region *r)
         p->frozen--;
         p = p->peer;
     } while (p != r);
+}
+
+void vm_freeze_range(uintptr_t va, uintptr_t end)
+{
+    for (struct region *r = vm_first_in(va, end); r != NULL;
+         r = vm_next_in(r, end)) {
+        if (!r->frozen) // with another of its ring
+            vm_freeze(r);
+    }
+}
+
+void vm_thaw_range(uintptr_t va, uintptr_t end)
+{
+    for (struct region *r = vm_first_in(va, end); r != NULL;
+         r = vm_next_in(r, end)) {
+        if (r->frozen)
+            vm_thaw(r);
+    }
 }
 
 bool vm_is_gap(uintptr_t va, size_t bytes, const struct region *next)

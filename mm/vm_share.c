@@ -13,9 +13,8 @@
 
 // ---- alias ----
 
-// The zero frame is no memory of its own: pages that show it go back to absent,
-// so that the first store is seen through every alias.
-static bool drop_zero_frames(struct region *r)
+// Pages that show the zero frame become absent. True: some did.
+static bool take_zero_frames(struct region *r)
 {
     bool any = false;
     struct pt_run run;
@@ -34,6 +33,19 @@ static bool drop_zero_frames(struct region *r)
     return any;
 }
 
+// The zero frame is no memory of its own: the first store is to be seen through
+// every alias. No page gets a frame before all CPUs have forgotten it (R12).
+static void drop_zero_frames(struct region *r)
+{
+    vm_freeze(r);
+    if (take_zero_frames(r)) {
+        spin_unlock(&mm_lock);
+        mm_shootdown(r->start, (r->end - r->start) / PAGE_SIZE);
+        spin_lock(&mm_lock);
+    }
+    vm_thaw(r);
+}
+
 static int alias_locked(struct vm_call *c)
 {
     uintptr_t end = c->va + c->bytes;
@@ -48,6 +60,8 @@ static int alias_locked(struct vm_call *c)
     // Rings know by 4 KiB.
     if (vm_split_all(c->va, end, 1) != 0)
         return -ENOMEM;
+    if (r->flags & REGION_SPARSE)
+        drop_zero_frames(r);
     uintptr_t at = vm_place(c->to, c->bytes);
     // A mere reservation pays for nothing: the alias does.
     unsigned flags =
@@ -63,8 +77,6 @@ static int alias_locked(struct vm_call *c)
             region_free(a);
         return -ENOMEM;
     }
-    if (drop_zero_frames(r))
-        c->flags = 1;
     region_join(a, r, c->va);
     vm_insert_free(a);
     c->to = at;
@@ -75,12 +87,9 @@ static void alias_call(void *arg)
 {
     struct vm_call *c = arg;
 
-    c->flags = 0;
     spin_lock(&mm_lock);
     c->result = alias_locked(c);
     spin_unlock(&mm_lock);
-    if (c->flags)
-        mm_shootdown(0, 0);
 }
 
 int vm_alias(uintptr_t va, size_t bytes, unsigned prot, uintptr_t *alias)

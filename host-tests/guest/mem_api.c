@@ -369,7 +369,7 @@ static void test_advice(void)
 {
     size_t n = room_for(64, 2);
     char *p = map(n, 0), *a;
-    uint64_t before = stats().committed, free = stats().frames_free, faults;
+    uint64_t before, free = stats().frames_free, faults;
 
     IS(gn_advise(p, n * PAGE, GN_POPULATE), 0, "populate");
     IS(gn_resident(p, n * PAGE), n * PAGE, "populate: every page");
@@ -377,6 +377,7 @@ static void test_advice(void)
     fill(p, n);
     IS(stats().faults - faults, 0, "populate: no fault comes later");
     a = gn_alias(p, PAGE, RW);
+    before = stats().committed; // with the tables of the alias
     IS(gn_advise(p, n * PAGE, GN_DISCARD), 0, "discard");
     ok(gn_resident(p, n * PAGE) == 0 && stats().committed == before,
        "discard: frames go, the promise stays");
@@ -475,6 +476,16 @@ static void test_watch(void)
         sum += n;
     }
     IS(sum, npages, "collect: the rest comes with the next calls");
+    n = gn_watch_collect(v, p, pages, 200);
+    IS(n, npages, "collect: all at once, for another");
+    IS(gn_watch_collect(v, p, pages, 200), 0, "collect: once, for it too");
+    for (int i = 0; i < 3; i++)
+        put(p + i * PAGE, 3);
+    IS(gn_watch_collect(w, p, pages, 1), 1, "collect: one of three");
+    IS(gn_watch_collect(v, p, pages, 200), 3, "collect: all, for another");
+    IS(gn_watch_collect(w, p, pages, 1), 1, "collect: one more");
+    IS(gn_watch_collect(v, p, pages, 200), 0,
+       "collect: what one leaves is no news for another");
     IS(gn_watch_collect(w, p, pages, 0), -EINVAL, "collect: no room");
     IS(gn_watch_end(v), 0, "watch: ended");
     IS(gn_watch_end(v), -EINVAL, "watch: ended twice");

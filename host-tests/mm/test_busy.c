@@ -313,7 +313,7 @@ static uintptr_t map_and_fill(size_t pages)
 
 static void promises_come_back_after_the_frames(void **state)
 {
-    enum { N = 1500 };
+    enum { N = 1500, LARGE = 8000 };
     uintptr_t a = map_and_fill(N), b = 0;
 
     (void)state;
@@ -347,6 +347,17 @@ static void promises_come_back_after_the_frames(void **state)
     assert_int_equal(vm_move(a, N * PAGE_SIZE, PAGE_SIZE, &b), 0);
     unmap(b, 1);
     end_looking("move and shrink");
+
+    // Page by page, with tables at both places.
+    begin_looking();
+    a = map_and_fill(LARGE);
+    b = 0;
+    assert_int_equal(vm_move(a + PAGE_SIZE, (LARGE - 1) * PAGE_SIZE,
+                             (LARGE - 1) * PAGE_SIZE, &b),
+                     0);
+    unmap(a, 1);
+    unmap(b, LARGE - 1);
+    end_looking("move");
 
     begin_looking();
     a = map_and_fill(N);

@@ -195,8 +195,14 @@ static void frames_of_a_device_are_nobodys(void **state)
     assert_int_equal(vm_protect(to, PAGE_SIZE, PROT_R), 0);
     assert_false(mm_fault(to, PROT_W, 0));
     assert_int_equal(vm_decommit(to, PAGE_SIZE, false), -EPERM);
+    // Memory before it is as it was, too.
+    a = to - PAGE_SIZE;
+    assert_int_equal(vm_map(&a, PAGE_SIZE, RW, VM_FIXED, "beside"), 0);
+    put(a, 1);
+    assert_int_equal(vm_decommit(a, 2 * PAGE_SIZE, true), -EPERM);
+    assert_int_equal(get(a), 1);
     mm_check();
-    unmap(to, 3);
+    unmap(a, 4);
     assert_int_equal(mm_free_frames() + pt_tables(), before);
 }
 

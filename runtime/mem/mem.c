@@ -321,6 +321,7 @@ int gn_watch(int watcher, const void *p)
 }
 
 struct collect {
+    int watcher;
     void **pages;
     size_t n, max;
 };
@@ -334,12 +335,12 @@ static void collect_page(uintptr_t page, void *arg)
     if (c->n < c->max)
         c->pages[c->n++] = (void *)page;
     else
-        dirty_mark(page);
+        dirty_again(c->watcher, page);
 }
 
 long gn_watch_collect(int watcher, const void *p, void **pages, size_t max)
 {
-    struct collect c = {pages, 0, max};
+    struct collect c = {watcher, pages, 0, max};
 
     if (!known(watcher) || max == 0)
         return -EINVAL;

@@ -139,8 +139,8 @@ void *gn_remap(void *p, size_t bytes, size_t new_bytes, int flags, void *to);
 // Shows [p, p + bytes), bytes rounded up, at a second address, with rights prot
 // of its own: a store at one is read at the other. The range lies within one
 // mapping. The memory lives until its last view is unmapped; neither view is
-// more original than the other. Returns the address. Fails with EINVAL, ENOMEM,
-// EPERM, EACCES.
+// more original than the other. Only the page tables of the second are promised.
+// Returns the address. Fails with EINVAL, ENOMEM, EPERM, EACCES.
 void *gn_alias(void *p, size_t bytes, int prot);
 
 // A copy of [p, p + bytes), bytes rounded up, as it is at one moment: both share
@@ -182,7 +182,8 @@ int gn_watch_end(int watcher);
 
 // Watches the mapping that holds p (any address in it): from now on stores to it
 // are noted. If it is cut later, by gn_protect of a part for example, its parts
-// are watched. malloc's heap can be watched. Takes 1 bit for each page. Returns
+// are watched; what gn_remap adds to memory that has aliases is a mapping of its
+// own, which is not. malloc's heap can be watched. Takes 1 bit for each page. Returns
 // 0, -EINVAL (no such watcher, no mapping, a stack), -EEXIST (watched already),
 // -ENOMEM.
 int gn_watch(int watcher, const void *p);
