@@ -15,6 +15,37 @@ add heap/random tap -c 2 -o heap.random=1 @heap 10000 7
 add heap/check tap -c 2 -o heap.check=1000 @heap 2000 8
 add heap/guard tap -c 2 -o heap.guard=100 @heap 10000 9
 
+# By the other compiler: in the guest, and the host tests, their threads under
+# TSan once more.
+add heap/other-torture tap -c 2 %heap 20000 10
+add heap/other-api tap -c 2 -m 64M %heap_api 7
+add heap/other-host other_host_case
+
+other_host_case()
+{
+    local by=clang dir=build/host-tests-clang tsan=build/host-tests-tsan-clang t
+    case $CC in *clang*) by=gcc dir=build/host-tests tsan=build/host-tests-tsan ;; esac
+    (cd "$root" && make -s --no-print-directory CC=$by H=$dir host-tests-heap &&
+        make -s --no-print-directory CC=$by H=$tsan san_flags=-fsanitize=thread \
+            host-tests-threads) >make.log 2>&1 || {
+        cat make.log
+        fail "they can't be built"
+        return
+    }
+    for t in "$root/$dir"/runtime/heap/test_* "$root/$tsan/runtime/heap/test_threads"; do
+        [ -x "$t" ] && [ -f "$t" ] || continue
+        CMOCKA_MESSAGE_OUTPUT=TAP timeout 300 "$t" >out.one 2>err
+        status=$?
+        sed "s,^,${t##*/}: ," err
+        cat out.one
+        status_is 0
+        err_lacks "ThreadSanitizer"
+        grep -c '^ok' out.one >>points
+        grep -q '^not ok' out.one && fail "${t##*/}: see above"
+    done
+    note "$(wc -l <points) programs, $(awk '{ n += $1 } END { print n }' points) tests"
+}
+
 # Memory runs out in every call that allocates: one after the other, and from each
 # on.
 add heap/oom oom_case @heap_oom
