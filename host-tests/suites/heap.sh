@@ -119,6 +119,35 @@ classes_case()
     ./generate | cmp - "$dir/classes.h" || fail "classes.h is not its output"
 }
 
+# What calls may cost: instructions, the same in every run. The bounds are the
+# goals (docs/benchmarks.md); where there is none, with room.
+add heap/costs heap_costs @bench-guest @memload
+
+heap_costs() # images
+{
+    local name value bound pair=40
+    case $CC in *clang*) pair=42 ;; esac
+    guest --icount -o seed=1 "$1"
+    status_is 0
+    awk '{ print $1, $2 }' out >figures
+    guest --icount -o seed=1 "$2"
+    status_is 0
+    sed -n 's/^MEM \([a-z0-9]*\) .*ns_per_op=/\1 /p' out >>figures
+    while read -r name bound; do
+        value=$(awk -v n="$name" '$1 == n { print $2 }' figures)
+        awk -v v="$value" -v b="$bound" 'BEGIN { exit !(v > 0 && v <= b) }' ||
+            fail "$name is ${value:-missing}, at most $bound expected"
+    done <<END
+malloc_free_64 $pair
+live_oldest 60
+live_any 60
+batch_in_order 90
+batch_any_order 115
+churn 110
+realloc 60000
+END
+}
+
 # <gneiss/heap.h>, call by call.
 add heap/api tap -c 2 -m 64M @heap_api
 add heap/api-q35-qemu64 tap -M q35 --cpu qemu64 -c 4 -m 256M @heap_api 3
