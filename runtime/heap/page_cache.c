@@ -41,11 +41,12 @@ static void flush(struct page_cache *c)
 {
     while (c->free != 0) {
         unsigned at = (unsigned)__builtin_ctzll(c->free);
-        uint64_t rest = ~(c->free >> at);
+        bool zero = (c->fresh >> at & 1) != 0;
+        uint64_t rest = ~((zero ? c->fresh : c->free & ~c->fresh) >> at);
         unsigned n = rest != 0 ? (unsigned)__builtin_ctzll(rest) : 64;
 
         n = n < 64 - at ? n : 64 - at;
-        pages_free(c->first + at, n);
+        (zero ? pages_free_zero : pages_free)(c->first + at, n);
         c->free &= n == 64 ? 0 : ~mask_of(at, n);
     }
     c->fresh = 0;
