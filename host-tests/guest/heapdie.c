@@ -104,6 +104,9 @@ int main(int argc, char **argv)
         return p[50];
     } else if (strcmp(what, "overrun") == 0) {
         p[112] = 1; // the object and its padding end before
+    } else if (strcmp(what, "overrun_by_one") == 0) {
+        p[100] = 1;
+        free(p);
     } else if (strcmp(what, "read_any_freed") == 0) {
         // One in a few is guarded: sooner or later it is this one.
         for (int i = 0; i < 100000; i++) {

@@ -105,6 +105,8 @@ heap_die read_after_free '-o heap.efence=1' '^panic: .* memory access .read of' 
     'an object that was freed'
 heap_die overrun '-o heap.efence=1' '^panic: invalid memory access .write of' \
     '0 bytes past the end of a guarded object of malloc'
+heap_die overrun_by_one '-o heap.efence=1' \
+    '^panic: heap: 0x[0-9a-f]+ was written to past its end .byte 100 of 100 is'
 heap_die read_any_freed '-o heap.guard=1000' '^panic: .* memory access .read of' \
     'an object that was freed'
 heap_die damage '-o heap.check=1' '^panic: heap: page [0-9]+ belongs to a damaged span'

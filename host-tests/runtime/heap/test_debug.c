@@ -322,6 +322,14 @@ static void fenced(void)
         MUST(heap_usable(p) == (n > 0 ? n : 1));
         MUST(end % PAGE_SIZE == 0 && !mm_readable(end, 1));
         MUST_PANIC("not the beginning", heap_free(p + 8));
+        if (n % 16 != 0) {
+            p[n] ^= 1;
+            MUST_PANIC("was written to past its end", heap_free(p));
+            p[n] ^= 1;
+            p[room - 1] ^= 1;
+            MUST_PANIC("was written to past its end", heap_free(p));
+            p[room - 1] ^= 1;
+        }
         heap_free(p);
         MUST(!mm_readable((uintptr_t)p, 1));
         MUST_PANIC("free of", heap_free(p));
