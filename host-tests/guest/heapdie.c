@@ -23,6 +23,14 @@ static void free_once_more(unsigned cpu, void *arg)
     free(arg);
 }
 
+// What a wild store to the heap's own structures does.
+static void damage(void *object)
+{
+    extern struct span *span_of(uintptr_t va);
+
+    *((unsigned char *)span_of((uintptr_t)object) + 24) ^= 1;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -115,10 +123,21 @@ int main(int argc, char **argv)
             in_bss[0] = p[50];
         }
     } else if (strcmp(what, "damage") == 0) {
-        // What a wild store to the heap's own structures does.
-        extern struct span *span_of(uintptr_t va);
-        *((unsigned char *)span_of((uintptr_t)p) + 24) ^= 1;
+        damage(p);
         p = malloc(3000);
+        free(p);
+    } else if (strcmp(what, "damage_small") == 0) {
+        static char *all[600];
+
+        for (int i = 0; i < 600; i++)
+            all[i] = malloc(100);
+        damage(p);
+        free(p);
+        for (int i = 0; i < 600; i++)
+            free(all[i]);
+    } else if (strcmp(what, "damage_larger") == 0) {
+        p = malloc(20000);
+        damage(p);
         free(p);
     }
     return keep == NULL; // still here

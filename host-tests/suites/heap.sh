@@ -109,6 +109,8 @@ heap_die overrun_by_one '-o heap.efence=1' \
     '^panic: heap: 0x[0-9a-f]+ was written to past its end .byte 100 of 100 is'
 heap_die read_any_freed '-o heap.guard=1000' '^panic: .* memory access .read of' \
     'an object that was freed'
+heap_die damage_small '' '^panic: heap: span 0x[0-9a-f]+ is damaged .object 0x[0-9a-f]+, class 9 of 112 bytes'
+heap_die damage_larger '' '^panic: heap: span 0x[0-9a-f]+ is damaged .object 0x[0-9a-f]+, class'
 heap_die damage '-o heap.check=1' '^panic: heap: page [0-9]+ belongs to a damaged span'
 
 # The table of size classes is what its generator says.

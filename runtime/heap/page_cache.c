@@ -97,3 +97,14 @@ void page_cache_free(struct page_cache *c, uint64_t page, uint64_t n)
     pages_free(page, n);
     spin_unlock(&heap_lock);
 }
+
+void page_cache_check(const struct page_cache *c)
+{
+    for (unsigned i = 0; i < 64; i++)
+        if ((c->free >> i & 1) != 0 && (pages_is_free(c->first + i) ||
+                                        pages_spans()[c->first + i] != NULL))
+            panic("heap: page %lu is in a cache and elsewhere",
+                  (unsigned long)c->first + i);
+    if ((c->fresh & ~c->free) != 0)
+        panic("heap: pages that a cache does not have are fresh");
+}
