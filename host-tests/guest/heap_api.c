@@ -215,6 +215,30 @@ static void test_realloc(void)
     gn_heap_check();
 }
 
+// What newlib's own code calls.
+static void test_reent_forms(void)
+{
+    char *p = _malloc_r(_REENT, 100);
+    char *q = _calloc_r(_REENT, 10, 10), *r = _memalign_r(_REENT, 256, 10);
+
+    if (!ok(p != NULL && q != NULL && r != NULL, "newlib's forms allocate"))
+        return;
+    memset(p, 7, 100);
+    p = _realloc_r(_REENT, p, 5000);
+    ok(p != NULL && p[0] == 7 && p[99] == 7 && is_zero(q, 100) &&
+           (uintptr_t)r % 256 == 0,
+       "as those without _r do");
+    ok(_malloc_usable_size_r(_REENT, p) >= 5000, "they know sizes");
+    _free_r(_REENT, p);
+    _free_r(_REENT, q);
+    _free_r(_REENT, r);
+    volatile size_t huge = SIZE_MAX;
+
+    errno = 0;
+    ok(_calloc_r(_REENT, huge, 3) == NULL && errno == ENOMEM,
+       "and refuse what cannot be");
+}
+
 static void test_tiny(void)
 {
     char *a = gn_alloc(3, GN_NOSCAN, 0), *p[64];
@@ -508,6 +532,7 @@ int main(int argc, char **argv)
     test_arguments();
     test_realloc();
     test_large_pages();
+    test_reent_forms();
     test_tiny();
     test_figures();
     test_metadata();
