@@ -23,6 +23,14 @@ static void free_once_more(unsigned cpu, void *arg)
     free(arg);
 }
 
+// What a wild store to the heap's own structures does.
+static void damage(void *object)
+{
+    extern struct span *span_of(uintptr_t va);
+
+    *((unsigned char *)span_of((uintptr_t)object) + 24) ^= 1;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -104,6 +112,9 @@ int main(int argc, char **argv)
         return p[50];
     } else if (strcmp(what, "overrun") == 0) {
         p[112] = 1; // the object and its padding end before
+    } else if (strcmp(what, "overrun_by_one") == 0) {
+        p[100] = 1;
+        free(p);
     } else if (strcmp(what, "read_any_freed") == 0) {
         // One in a few is guarded: sooner or later it is this one.
         for (int i = 0; i < 100000; i++) {
@@ -112,10 +123,21 @@ int main(int argc, char **argv)
             in_bss[0] = p[50];
         }
     } else if (strcmp(what, "damage") == 0) {
-        // What a wild store to the heap's own structures does.
-        extern struct span *span_of(uintptr_t va);
-        *((unsigned char *)span_of((uintptr_t)p) + 24) ^= 1;
+        damage(p);
         p = malloc(3000);
+        free(p);
+    } else if (strcmp(what, "damage_small") == 0) {
+        static char *all[600];
+
+        for (int i = 0; i < 600; i++)
+            all[i] = malloc(100);
+        damage(p);
+        free(p);
+        for (int i = 0; i < 600; i++)
+            free(all[i]);
+    } else if (strcmp(what, "damage_larger") == 0) {
+        p = malloc(20000);
+        damage(p);
         free(p);
     }
     return keep == NULL; // still here

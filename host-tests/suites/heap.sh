@@ -15,6 +15,37 @@ add heap/random tap -c 2 -o heap.random=1 @heap 10000 7
 add heap/check tap -c 2 -o heap.check=1000 @heap 2000 8
 add heap/guard tap -c 2 -o heap.guard=100 @heap 10000 9
 
+# By the other compiler: in the guest, and the host tests, their threads under
+# TSan once more.
+add heap/other-torture tap -c 2 %heap 20000 10
+add heap/other-api tap -c 2 -m 64M %heap_api 7
+add heap/other-host other_host_case
+
+other_host_case()
+{
+    local by=clang dir=build/host-tests-clang tsan=build/host-tests-tsan-clang t
+    case $CC in *clang*) by=gcc dir=build/host-tests tsan=build/host-tests-tsan ;; esac
+    (cd "$root" && make -s --no-print-directory CC=$by H=$dir host-tests-heap &&
+        make -s --no-print-directory CC=$by H=$tsan san_flags=-fsanitize=thread \
+            host-tests-threads) >make.log 2>&1 || {
+        cat make.log
+        fail "they can't be built"
+        return
+    }
+    for t in "$root/$dir"/runtime/heap/test_* "$root/$tsan/runtime/heap/test_threads"; do
+        [ -x "$t" ] && [ -f "$t" ] || continue
+        CMOCKA_MESSAGE_OUTPUT=TAP timeout 300 "$t" >out.one 2>err
+        status=$?
+        sed "s,^,${t##*/}: ," err
+        cat out.one
+        status_is 0
+        err_lacks "ThreadSanitizer"
+        grep -c '^ok' out.one >>points
+        grep -q '^not ok' out.one && fail "${t##*/}: see above"
+    done
+    note "$(wc -l <points) programs, $(awk '{ n += $1 } END { print n }' points) tests"
+}
+
 # Memory runs out in every call that allocates: one after the other, and from each
 # on.
 add heap/oom oom_case @heap_oom
@@ -74,8 +105,12 @@ heap_die read_after_free '-o heap.efence=1' '^panic: .* memory access .read of' 
     'an object that was freed'
 heap_die overrun '-o heap.efence=1' '^panic: invalid memory access .write of' \
     '0 bytes past the end of a guarded object of malloc'
+heap_die overrun_by_one '-o heap.efence=1' \
+    '^panic: heap: 0x[0-9a-f]+ was written to past its end .byte 100 of 100 is'
 heap_die read_any_freed '-o heap.guard=1000' '^panic: .* memory access .read of' \
     'an object that was freed'
+heap_die damage_small '' '^panic: heap: span 0x[0-9a-f]+ is damaged .object 0x[0-9a-f]+, class 9 of 112 bytes'
+heap_die damage_larger '' '^panic: heap: span 0x[0-9a-f]+ is damaged .object 0x[0-9a-f]+, class'
 heap_die damage '-o heap.check=1' '^panic: heap: page [0-9]+ belongs to a damaged span'
 
 # The table of size classes is what its generator says.
@@ -86,6 +121,35 @@ classes_case()
     local dir=$root/runtime/heap/classes
     gcc -Wall -Wextra -o generate "$dir/generate.c" || fail "it does not compile"
     ./generate | cmp - "$dir/classes.h" || fail "classes.h is not its output"
+}
+
+# What calls may cost: instructions, the same in every run. The bounds are the
+# goals (docs/benchmarks.md); where there is none, with room.
+add heap/costs heap_costs @bench-guest @memload
+
+heap_costs() # images
+{
+    local name value bound pair=40
+    case $CC in *clang*) pair=42 ;; esac
+    guest --icount -o seed=1 "$1"
+    status_is 0
+    awk '{ print $1, $2 }' out >figures
+    guest --icount -o seed=1 "$2"
+    status_is 0
+    sed -n 's/^MEM \([a-z0-9]*\) .*ns_per_op=/\1 /p' out >>figures
+    while read -r name bound; do
+        value=$(awk -v n="$name" '$1 == n { print $2 }' figures)
+        awk -v v="$value" -v b="$bound" 'BEGIN { exit !(v > 0 && v <= b) }' ||
+            fail "$name is ${value:-missing}, at most $bound expected"
+    done <<END
+malloc_free_64 $pair
+live_oldest 60
+live_any 60
+batch_in_order 90
+batch_any_order 115
+churn 110
+realloc 60000
+END
 }
 
 # <gneiss/heap.h>, call by call.

@@ -24,6 +24,19 @@ native_case()
     cat out
     [ "$(sed 's/.*over \(-*[0-9]*\) KiB.*/\1/' out)" -le 16384 ] ||
         fail "100,000 blocks of 1,029 bytes take more than 16 MiB over"
+    for i in 64 256 512 1024 2048 4096 8192 16384 32768; do
+        LD_PRELOAD=$heap timeout 120 "$dir/cheese" $i >out || fail "cheese $i: status $?"
+        cat out
+        awk '{ for (i = 1; i < NF; i++) v[$i] = $(i + 1) }
+            END { exit !(v["over"] != "" && v["over"] + 0 <= v["allowed"] + 0) }' out ||
+            fail "cheese of $i KiB takes more than it may"
+    done
+    # All programs of the benchmark were built, and one runs: it looks at its blocks.
+    for i in "$root"/tools/bench-heap/*.c; do
+        [ -x "$dir/$(basename "$i" .c)" ] || [ "$(basename "$i")" = gneiss.c ] ||
+            fail "$i was not built"
+    done
+    LD_PRELOAD=$heap timeout 120 "$dir/larson" 2 >out || fail "larson: status $?"
     # A pointer that is wrong is reported.
     printf '#include <stdlib.h>\nint main(void) { char *p = malloc(40); %s }\n' \
         'free(p); free(p);' >twice.c

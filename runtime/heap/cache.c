@@ -411,6 +411,7 @@ static void free_in_span(struct cache *c, struct span *s, struct free_call *f)
     unsigned slot = span_slot(s, va);
     bool tiny = s->class == HEAP_CLASS_TINY, dead = true;
 
+    span_must_be_sound(s, va);
     if (slot >= s->slots || (!tiny && span_object(s, slot) != va)) {
         f->wrong = "not the beginning of an object";
         return;
@@ -524,6 +525,34 @@ static void flush_call(void *arg)
 void cache_flush(void)
 {
     arch_on_system_stack(flush_call, NULL);
+}
+
+// An object in stack i is free, ours, of that class, and nowhere else.
+static void check_cached(unsigned i, uintptr_t va)
+{
+    const struct span *s = span_of(va);
+    unsigned slot = s != NULL ? span_slot(s, va) : 0;
+
+    if (s == NULL || s->class == 0 || cache_index(s->class, s->kind) != i ||
+        s->owner != arch_cpu_id() + 1 || span_object(s, slot) != va ||
+        is_allocated(va) || (s->bits[slot / 64] >> slot % 64 & 1) != 0)
+        panic("heap: 0x%lx of span 0x%lx does not belong to the stack of %u "
+              "bytes of CPU %u",
+              (unsigned long)va, s != NULL ? (unsigned long)span_base(s) : 0,
+              heap_classes[class_of_index(i)].size, arch_cpu_id());
+}
+
+void cache_check(void)
+{
+    struct cache *c = arch_local();
+
+    if (c == NULL)
+        return;
+    for (unsigned i = 1; i < CACHE_STACKS; i++)
+        for (void **at = c->stack[i].top; *--at != NULL;)
+            check_cached(i, (uintptr_t)*at);
+    owned_check(c);
+    page_cache_check(&c->source.pages);
 }
 
 void cache_serve(void)

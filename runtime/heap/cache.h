@@ -100,6 +100,10 @@ void cache_flush(void);
 bool cache_flush_others(void);
 bool cache_others_flushed(void);
 
+// Panics if this CPU's cache is damaged. Context: no-preempt, system stack,
+// heap_lock held.
+void cache_check(void);
+
 // Does what cache_flush_others of another CPU asked for. Context: no-preempt,
 // system stack.
 void cache_serve(void);

@@ -43,7 +43,7 @@ static bool seems_empty(struct list *l)
                                 memory_order_relaxed) == NULL;
 }
 
-static void link(struct list *l, struct span *s)
+static void list_link(struct list *l, struct span *s)
 {
     s->listed = true;
     s->prev = NULL;
@@ -53,7 +53,7 @@ static void link(struct list *l, struct span *s)
     set_first(l, s);
 }
 
-static void unlink(struct list *l, struct span *s)
+static void list_unlink(struct list *l, struct span *s)
 {
     if (s->prev != NULL)
         s->prev->next = s->next;
@@ -76,7 +76,7 @@ struct span *central_take(unsigned class, enum heap_kind kind)
     struct span *s = l->first;
 
     if (s != NULL) {
-        unlink(l, s);
+        list_unlink(l, s);
         atomic_store_explicit(&s->owner, (uint8_t)(arch_cpu_id() + 1),
                               memory_order_release);
     }
@@ -95,9 +95,9 @@ static bool place(struct list *l, struct span *s, unsigned freeing)
         !atomic_load_explicit(&s->queued, memory_order_acquire);
 
     if (s->listed && empty)
-        unlink(l, s);
+        list_unlink(l, s);
     else if (!s->listed && !empty && s->nfree > 0)
-        link(l, s);
+        list_link(l, s);
     return empty;
 }
 
@@ -179,7 +179,10 @@ static void check_span(const struct span *s)
 
     for (unsigned w = 0; w < span_words(s); w++)
         free += (unsigned)__builtin_popcountll(s->bits[w]);
-    if (free != s->nfree || s->owner != 0 || !s->listed)
+    if (s->owner != 0 || !s->listed)
+        panic("heap: central span 0x%lx belongs to CPU %d",
+              (unsigned long)span_base(s), s->owner - 1);
+    if (free != s->nfree)
         panic("heap: central span 0x%lx has %u free slots, counts %u",
               (unsigned long)span_base(s), free, s->nfree);
 }

@@ -1,9 +1,9 @@
 // See debug.h.
 //
 // A guarded object has pages of its own and ends where they end, 16-byte aligned;
-// behind it nothing is mapped. When it is freed its memory goes at once and its
-// addresses stay taken for a while, so that a use of either kind faults at the
-// instruction that commits it.
+// behind it nothing is mapped. The bytes in between are filled, and looked at when
+// it is freed. Then its memory goes at once and its addresses stay taken for a
+// while, so that a use of either kind faults at the instruction that commits it.
 //
 //   | header ... (unused) ... | object | nothing |
 //   ^ mapping                          ^ end of the mapping
@@ -27,7 +27,8 @@
 enum {
     FILL_NEW = 0xa5,
     FILL_FREED = 0x5a,
-    FREED_KEPT = 1024, // addresses of freed objects that stay taken
+    FILL_BEHIND = 0xeb, // between a guarded object's end and its page's
+    FREED_KEPT = 1024,  // addresses of freed objects that stay taken
 };
 
 struct header {
@@ -191,6 +192,7 @@ void *heap_debug_guarded(size_t n, size_t align, enum heap_kind kind)
 
     *h = (struct header){
         .n = n, .object = (char *)h + bytes - room, .kind = kind};
+    memset(h->object + n, FILL_BEHIND, room - n);
     atomic_fetch_add_explicit(&heap_guarded.mallocs, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&heap_guarded.bytes, n, memory_order_relaxed);
     return h->object;
@@ -282,6 +284,19 @@ bool heap_debug_walk(bool (*fn)(void *p, size_t n, enum heap_kind kind,
     }
 }
 
+static void check_behind(const char *p, size_t n, uintptr_t end)
+{
+    const uint8_t *b = (const uint8_t *)p + n;
+
+    if (all(b, end - (uintptr_t)b, FILL_BEHIND))
+        return;
+    while (*b == FILL_BEHIND)
+        b++;
+    panic("heap: 0x%lx was written to past its end (byte %lu of %lu is 0x%02x)",
+          (unsigned long)(uintptr_t)p, (unsigned long)(b - (const uint8_t *)p),
+          (unsigned long)n, *b);
+}
+
 void heap_debug_free_guarded(void *p)
 {
     struct guarded g = {.va = (uintptr_t)p};
@@ -289,6 +304,8 @@ void heap_debug_free_guarded(void *p)
     arch_on_system_stack(look_call, &g);
     uintptr_t va = g.look.start;
     size_t bytes = g.look.end - va, n = ((struct header *)va)->n;
+
+    check_behind(p, n, g.look.end);
     unsigned i =
         atomic_fetch_add_explicit(&next_freed, 1, memory_order_relaxed) %
         FREED_KEPT;

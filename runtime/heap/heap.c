@@ -424,6 +424,7 @@ static void check_call(void *arg)
     spin_lock(&heap_lock);
     pages_check();
     span_check();
+    cache_check();
     spin_unlock(&heap_lock);
     central_check();
 }

@@ -40,6 +40,10 @@ static void list(struct cache *c, struct span *s)
 
 static void unlist(struct cache *c, struct span *s)
 {
+    if (unlikely((s->prev != NULL && s->prev->next != s) ||
+                 (s->next != NULL && s->next->prev != s)))
+        panic("heap: the list of span 0x%lx is damaged",
+              (unsigned long)span_base(s));
     if (s->prev != NULL)
         s->prev->next = s->next;
     else
@@ -93,6 +97,8 @@ void owned_put_back(struct cache *c, void **p, size_t n)
         size_t bytes = span_bytes(s), divide = s->divide;
         unsigned had = s->nfree, now = had;
 
+        if (unlikely(off >= bytes))
+            span_must_be_sound(s, (uintptr_t)*p);
         do {
             arch_bit_set(bits, off * divide >> 32);
             now++;
@@ -169,8 +175,10 @@ struct span *owned_find(struct cache *c, unsigned class, enum heap_kind kind)
 {
     struct span **head = &c->spans[kind][class];
 
-    if (*head != NULL)
+    if (*head != NULL) {
+        span_must_be_sound(*head, 0);
         return *head;
+    }
     if (atomic_load_explicit(&c->remote, memory_order_relaxed) != NULL) {
         drain(c);
         if (*head != NULL)
@@ -259,6 +267,36 @@ void *owned_take_one(struct cache *c, struct span *s, unsigned skip,
     bits[w] &= ~(UINT64_C(1) << bit);
     slots_taken(c, s, 1, slot);
     return (void *)span_object(s, slot);
+}
+
+// A span in a list of ours. Returns its heap pages if it is empty.
+static uint64_t check_span(struct cache *c, struct span *s)
+{
+    unsigned free = 0, class = c->classes[s->page];
+
+    span_must_be_sound(s, 0);
+    for (unsigned w = 0; w < span_words(s); w++)
+        free += (unsigned)__builtin_popcountll(s->bits[w]);
+    if (!s->listed || free != s->nfree || free == 0 ||
+        s->owner != arch_cpu_id() + 1 ||
+        (class != 0 && class != cache_index(s->class, s->kind)))
+        panic("heap: span 0x%lx of CPU %u has %u free slots, counts %u",
+              (unsigned long)span_base(s), arch_cpu_id(), free, s->nfree);
+    return span_is_empty(s) ? s->npages : 0;
+}
+
+void owned_check(struct cache *c)
+{
+    uint64_t empty = 0;
+
+    for (unsigned kind = 0; kind < HEAP_KINDS; kind++)
+        for (unsigned class = 1; class < HEAP_CLASSES; class ++)
+            for (struct span *s = c->spans[kind][class]; s != NULL; s = s->next)
+                empty += check_span(c, s);
+    if (empty != c->empty_pages)
+        panic("heap: CPU %u has %lu pages of empty spans, counts %lu",
+              arch_cpu_id(), (unsigned long)empty,
+              (unsigned long)c->empty_pages);
 }
 
 void owned_flush(struct cache *c)

@@ -29,4 +29,7 @@ MUST_USE bool owned_tell(struct cache *c, struct span *s);
 // Gives all spans of this CPU to everybody.
 void owned_flush(struct cache *c);
 
+// Panics if a list of this CPU, or a span in it, is damaged.
+void owned_check(struct cache *c);
+
 void owned_init(void);

@@ -41,11 +41,12 @@ static void flush(struct page_cache *c)
 {
     while (c->free != 0) {
         unsigned at = (unsigned)__builtin_ctzll(c->free);
-        uint64_t rest = ~(c->free >> at);
+        bool zero = (c->fresh >> at & 1) != 0;
+        uint64_t rest = ~((zero ? c->fresh : c->free & ~c->fresh) >> at);
         unsigned n = rest != 0 ? (unsigned)__builtin_ctzll(rest) : 64;
 
         n = n < 64 - at ? n : 64 - at;
-        pages_free(c->first + at, n);
+        (zero ? pages_free_zero : pages_free)(c->first + at, n);
         c->free &= n == 64 ? 0 : ~mask_of(at, n);
     }
     c->fresh = 0;
@@ -95,4 +96,15 @@ void page_cache_free(struct page_cache *c, uint64_t page, uint64_t n)
     spin_lock(&heap_lock);
     pages_free(page, n);
     spin_unlock(&heap_lock);
+}
+
+void page_cache_check(const struct page_cache *c)
+{
+    for (unsigned i = 0; i < 64; i++)
+        if ((c->free >> i & 1) != 0 && (pages_is_free(c->first + i) ||
+                                        pages_spans()[c->first + i] != NULL))
+            panic("heap: page %lu is in a cache and elsewhere",
+                  (unsigned long)c->first + i);
+    if ((c->fresh & ~c->free) != 0)
+        panic("heap: pages that a cache does not have are fresh");
 }

@@ -28,3 +28,6 @@ void page_cache_free(struct page_cache *c, uint64_t page, uint64_t n);
 
 // Gives all its pages to everybody.
 void page_cache_flush(struct page_cache *c);
+
+// Panics if it holds what is not its own. Context: heap_lock held.
+void page_cache_check(const struct page_cache *c);

@@ -1,6 +1,6 @@
 // See pages.h.
 //
-// A chunk is 512 pages (4 MiB): two bitmaps, `free` and `promised`. Its summary
+// A chunk is 512 pages (4 MiB): bitmaps `free`, `promised` and `zero`. Its summary
 // says how many free pages it begins and ends with and the longest run in it; a
 // node of the tree sums up eight of the level below. A search descends from the
 // root to the lowest fit; a change climbs from the chunk to the root.
@@ -10,7 +10,8 @@
 //   level 0           one chunk
 //
 // A page that is not promised has no frame and reads as zero. A page is promised
-// when it is first handed out, and until pages_scavenge takes it back.
+// when it is first handed out, and until pages_scavenge takes it back. `zero`: it is
+// free and promised, and still reads as zero; it may have a frame.
 //
 // All tables lie at ARCH_HEAPMETA_BASE, each in a window large enough for the
 // largest heap, and are mapped as far as the heap goes.
@@ -35,7 +36,7 @@ enum {
 };
 
 struct chunk {
-    uint64_t free[WORDS], promised[WORDS];
+    uint64_t free[WORDS], promised[WORDS], zero[WORDS];
 };
 
 struct sum {
@@ -306,6 +307,7 @@ static void use(struct chunk *c, unsigned word, uint64_t mask, void *arg)
     (void)arg;
     ASSERT((c->free[word] & mask) == mask);
     c->free[word] &= ~mask;
+    c->zero[word] &= ~mask;
     put_promised(c, word, c->promised[word] | mask);
 }
 
@@ -395,6 +397,7 @@ static bool grow(uint64_t slack, uint64_t n)
     for (uint64_t c = chunk; c < chunk + chunks; c++) {
         memset(chunk_at(c)->free, 0xff, sizeof chunk_at(c)->free);
         memset(chunk_at(c)->promised, 0, sizeof chunk_at(c)->promised);
+        memset(chunk_at(c)->zero, 0, sizeof chunk_at(c)->zero);
     }
     pages_stats.total += more;
     pages_stats.free += more;
@@ -505,6 +508,7 @@ bool pages_alloc_group(uint64_t n, unsigned most, uint64_t *first,
     const struct chunk *c = chunk_at(page >> CHUNK_SHIFT);
     unsigned w = page % CHUNK / 64;
     uint64_t bits = c->free[w] & ~mask_of(0, page % 64), was = c->promised[w];
+    uint64_t zero = ~was | c->zero[w];
 
     while ((unsigned)__builtin_popcountll(bits) > most)
         bits &= ~(UINT64_C(1) << (63 - __builtin_clzll(bits)));
@@ -521,7 +525,7 @@ bool pages_alloc_group(uint64_t n, unsigned most, uint64_t *first,
     climb(page >> CHUNK_SHIFT, page >> CHUNK_SHIFT);
     *first = page & ~UINT64_C(63);
     *taken = bits;
-    *fresh = bits & ~was;
+    *fresh = bits & zero;
     return true;
 }
 
@@ -554,6 +558,18 @@ void pages_free(uint64_t page, uint64_t n)
     pages_stats.free += n;
     climb(page >> CHUNK_SHIFT, (page + n - 1) >> CHUNK_SHIFT);
     give_back();
+}
+
+static void set_zero(struct chunk *c, unsigned word, uint64_t mask, void *arg)
+{
+    (void)arg;
+    c->zero[word] |= mask;
+}
+
+void pages_free_zero(uint64_t page, uint64_t n)
+{
+    each_word(page, n, set_zero, NULL);
+    pages_free(page, n);
 }
 
 void pages_set_keep(uint64_t keep, uint64_t delay)
@@ -612,6 +628,7 @@ uint64_t pages_scavenge(uint64_t n)
             // mapped goes, and only then may others have it.
             put_promised(c, w % WORDS,
                          c->promised[w % WORDS] & ~mask_of(at, k));
+            c->zero[w % WORDS] &= ~mask_of(at, k);
             heap_memory_drop(heap_page_address(w * 64 + at),
                              (size_t)k << HEAP_PAGE_SHIFT);
             heap_memory_uncharge((uint64_t)k * HEAP_PAGE_FRAMES);
@@ -640,8 +657,8 @@ void pages_check(void)
 
             free += (unsigned)__builtin_popcountll(f);
             promised += (unsigned)__builtin_popcountll(p);
-            if (~f & ~p)
-                panic("heap: a page of chunk %lu is used and not promised",
+            if ((~f & ~p) != 0 || (chunk_at(c)->zero[w] & ~(f & p)) != 0)
+                panic("heap: the bitmaps of chunk %lu contradict each other",
                       (unsigned long)c);
         }
     }

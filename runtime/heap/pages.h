@@ -51,6 +51,10 @@ MUST_USE bool pages_alloc_group(uint64_t n, unsigned most, uint64_t *first,
 // Gives pages back; they stay promised, with what is in them, for a while.
 void pages_free(uint64_t page, uint64_t n);
 
+// The same for pages that pages_alloc_group said read as zero, and still do. It will
+// say so again.
+void pages_free_zero(uint64_t page, uint64_t n);
+
 // Gives the frames of free pages, and their promise, back to mm: about n pages
 // (or all), from the end of the heap. Returns how many pages.
 uint64_t pages_scavenge(uint64_t n);

@@ -1,5 +1,5 @@
-// Making spans and finding them. Every page of a span has an entry in the table pages_spans(), so an
-// address leads to its span by one load.
+// Making spans and finding them. Every page of a span has an entry in the table
+// pages_spans(), so an address leads to its span by one load.
 //
 // Locks: see span.h.
 
@@ -205,7 +205,25 @@ unsigned span_drain(struct span *s)
     return n;
 }
 
-static bool is_sound(uint64_t page, const struct span *s)
+void span_must_be_sound(const struct span *s, uintptr_t object)
+{
+    const struct heap_class *k = &heap_classes[s->class % HEAP_CLASSES];
+
+    if (likely(s->class < HEAP_CLASSES && s->class != 0 &&
+               s->slots == k->slots && s->divide == k->divide &&
+               s->npages == k->pages && span_base(s) < pages_end() &&
+               pages_spans()[s->page] == s))
+        return;
+    panic("heap: span 0x%lx is damaged (object 0x%lx, class %u of %u bytes, "
+          "%u slots, %u heap pages)",
+          (unsigned long)span_base(s), (unsigned long)object, s->class, k->size,
+          s->slots, s->npages);
+}
+
+// What is read of a span that goes meanwhile may be anything: who calls looks
+// again. TSan is not to judge that.
+__attribute__((no_sanitize("thread"), noinline)) static bool
+is_sound(uint64_t page, const struct span *s)
 {
     return page >= s->page && page < s->page + s->npages &&
            s->class < HEAP_CLASSES && s->kind < HEAP_KINDS &&

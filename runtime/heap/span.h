@@ -157,6 +157,10 @@ MUST_USE bool span_resize(struct span *s, uint64_t npages);
 // Panics if a span is damaged. heap_lock held.
 void span_check(void);
 
+// Panics, with object (0: none), class and span, unless a span of small objects is
+// what its class and the table say. A few loads, for the slow paths.
+void span_must_be_sound(const struct span *s, uintptr_t object);
+
 // Takes over what others have freed: alloc bits go, free bits come. Returns how
 // many. Context: the owner, or the central list's lock.
 unsigned span_drain(struct span *s);

@@ -8,6 +8,7 @@
 
 #include "host-tests/runtime/heap/blocks.h"
 #include "host-tests/runtime/heap/heap_fixture.h"
+#include "runtime/heap/cache.h"
 #include "runtime/heap/debug.h"
 #include "runtime/heap/report.h"
 
@@ -150,9 +151,92 @@ static void damage_count(void)
     MUST_PANIC("free slots, counts", heap_check());
 }
 
+static void damage_stack(void)
+{
+    machine();
+    void *p = new_object(100);
+    struct cache_stack *stack =
+        &((struct cache *)arch_local())
+             ->stack[cache_index(heap_class_of(112), HEAP_MANUAL)];
+
+    heap_check();
+    stack->top[-1] = p; // which is allocated
+    MUST_PANIC("does not belong to the stack of 112", heap_check());
+}
+
+static void damage_own_count(void)
+{
+    machine();
+    struct span *s = span_of((uintptr_t)new_object(20000));
+
+    heap_check();
+    s->nfree--;
+    MUST_PANIC("free slots, counts", heap_check());
+}
+
+static void damage_empty_pages(void)
+{
+    machine();
+    struct cache *c = arch_local();
+
+    heap_free(new_object(100));
+    heap_check();
+    c->empty_pages++;
+    MUST_PANIC("pages of empty spans, counts", heap_check());
+}
+
+static void damage_list(void)
+{
+    machine();
+    struct span *s = span_of((uintptr_t)new_object(20000));
+
+    s->prev = span_of((uintptr_t)new_object(100));
+    MUST_PANIC("the list of span", heap_trim());
+}
+
+static void damage_page_cache(void)
+{
+    machine();
+    uint64_t page = span_of((uintptr_t)new_object(100))->page;
+    struct page_cache *c = &((struct cache *)arch_local())->source.pages;
+
+    heap_check();
+    c->free |= UINT64_C(1) << (page - c->first);
+    MUST_PANIC("is in a cache and elsewhere", heap_check());
+}
+
+static void damage_fresh_pages(void)
+{
+    machine();
+    heap_free(new_object(100));
+    struct page_cache *c = &((struct cache *)arch_local())->source.pages;
+
+    heap_check();
+    c->fresh |= ~c->free;
+    MUST_PANIC("are fresh", heap_check());
+}
+
+// Without heap_check: the next slow path that comes by.
+static void damage_in_use(void)
+{
+    machine();
+    void *p = new_object(20000);
+
+    span_of((uintptr_t)p)->divide++;
+    MUST_PANIC("is damaged (object 0x", heap_free(p));
+    MUST_PANIC("is damaged (object 0x0", (void)heap_malloc(20000));
+}
+
 static void damage_is_found(void **s)
 {
     (void)s;
+    with("", damage_stack);
+    with("", damage_own_count);
+    with("", damage_empty_pages);
+    with("", damage_list);
+    with("", damage_page_cache);
+    with("", damage_fresh_pages);
+    with("", damage_in_use);
     with("", damage_class);
     with("", damage_page);
     with("", damage_count);
@@ -322,6 +406,14 @@ static void fenced(void)
         MUST(heap_usable(p) == (n > 0 ? n : 1));
         MUST(end % PAGE_SIZE == 0 && !mm_readable(end, 1));
         MUST_PANIC("not the beginning", heap_free(p + 8));
+        if (n % 16 != 0) {
+            p[n] ^= 1;
+            MUST_PANIC("was written to past its end", heap_free(p));
+            p[n] ^= 1;
+            p[room - 1] ^= 1;
+            MUST_PANIC("was written to past its end", heap_free(p));
+            p[room - 1] ^= 1;
+        }
         heap_free(p);
         MUST(!mm_readable((uintptr_t)p, 1));
         MUST_PANIC("free of", heap_free(p));

@@ -10,6 +10,7 @@
 
 #include "host-tests/runtime/heap/blocks.h"
 #include "host-tests/runtime/heap/heap_fixture.h"
+#include "runtime/heap/cache.h"
 
 enum { SLOTS = 1500 };
 
@@ -251,6 +252,74 @@ static void caches_are_emptied_before_a_call_fails(void **s)
     heap_alone(from_caches);
 }
 
+// What was never handed out is not cleared, everything else is: of each class, from
+// a stack and from a span.
+static void fresh_once(void)
+{
+    static char *p[40];
+
+    heap_machine(64 * MIB);
+    for (unsigned c = HEAP_CLASS_TINY + 1; c <= HEAP_CLASSES; c++) {
+        size_t n = c < HEAP_CLASSES ? heap_classes[c].size : 100000;
+        unsigned nfresh = 0;
+        bool fresh;
+
+        for (size_t i = 0; i < ARRAY_LEN(p); i++) {
+            fresh = false;
+            p[i] = cache_alloc(n, HEAP_NOSCAN, 16, &fresh);
+            MUST(p[i] != NULL);
+            nfresh += fresh;
+            for (size_t k = 0; fresh && k < n; k += 8)
+                MUST(*(uint64_t *)(p[i] + k) == 0);
+            memset(p[i], 1, n);
+        }
+        // But long spans, for which a page cache had too little left.
+        MUST(nfresh >= ARRAY_LEN(p) - 4);
+        for (size_t i = 0; i < ARRAY_LEN(p); i++)
+            heap_free(p[i]);
+        char *q = cache_alloc(n, HEAP_NOSCAN, 16, &fresh);
+
+        MUST(q != NULL);
+        for (size_t k = 0; fresh && k < n; k += 8)
+            MUST(*(uint64_t *)(q + k) == 0);
+        heap_free(q);
+        heap_trim(); // pages without frames read as zero again
+    }
+}
+
+// A stack that was filled with fresh objects and then flushed: what is freed into
+// it must not be taken for them, however many there are.
+static void flushed(void)
+{
+    enum {
+        N = 228,
+        SIZE = 64
+    }; // a span of 128, which stays ours, and some more
+    char *p[N];
+
+    heap_machine(64 * MIB);
+    for (unsigned i = 0; i < N; i++) {
+        p[i] = heap_malloc(SIZE);
+        MUST(p[i] != NULL);
+        memset(p[i], 1, SIZE);
+    }
+    heap_trim();
+    for (unsigned i = 0; i < 100; i++) {
+        heap_free(p[i]);
+        p[i] = heap_alloc(SIZE, HEAP_MANUAL, 16, true);
+        MUST(p[i] != NULL && p[i][0] == 0);
+        MUST(memcmp(p[i], p[i] + 1, SIZE - 1) == 0);
+        memset(p[i], 1, SIZE);
+    }
+}
+
+static void nothing_is_cleared_twice_and_all_once(void **s)
+{
+    (void)s;
+    heap_alone(fresh_once);
+    heap_alone(flushed);
+}
+
 // A large object grows and shrinks where it lies if it can; else its pages move.
 static void resize_large(void)
 {
@@ -404,6 +473,7 @@ int main(void)
         cmocka_unit_test(every_alignment_is_kept),
         cmocka_unit_test(absurd_requests_are_refused),
         cmocka_unit_test(caches_are_emptied_before_a_call_fails),
+        cmocka_unit_test(nothing_is_cleared_twice_and_all_once),
         cmocka_unit_test(large_objects_change_their_size),
         cmocka_unit_test(trimming_gives_all_back),
         cmocka_unit_test(what_nobody_owns_goes_with_its_last_object),

@@ -16,19 +16,6 @@
 
 enum { RAM = 64 * MIB, CPUS = 4 };
 
-// heap_check looks at spans that come and go without a lock, and again if it saw
-// what can't be: TSan is not to judge that.
-#if defined __SANITIZE_THREAD__
-#define UNDER_TSAN 1
-#elif defined __has_feature
-#if __has_feature(thread_sanitizer)
-#define UNDER_TSAN 1
-#endif
-#endif
-#ifndef UNDER_TSAN
-#define UNDER_TSAN 0
-#endif
-
 // ---- all CPUs at once ----
 
 static void (*_Atomic job)(unsigned cpu);
@@ -142,7 +129,7 @@ static void churn(unsigned cpu)
         }
         if (i % 600 == 200 + cpu)
             heap_trim();
-        if (!UNDER_TSAN && i % 600 == 500 + cpu)
+        if (i % 60 == cpu * 15)
             heap_check();
     }
 }

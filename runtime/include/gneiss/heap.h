@@ -190,5 +190,5 @@ bool gn_heap_walk(bool (*fn)(void *p, size_t n, enum gn_heap_kind kind,
                   void *arg);
 
 // Ends the program with a report if a structure of the heap is damaged. Looks at
-// everything.
+// everything but the caches of other CPUs.
 void gn_heap_check(void);
