@@ -92,7 +92,7 @@ cold_srcs := $(wildcard boot/*.c arch/*.c runtime/debug/*.c runtime/libc/*.c) \
              $(patsubst %,mm/%.c,commit describe dirty init look map vm vm_device vm_huge vm_range vm_drop vm_move frame) \
              $(patsubst %,runtime/heap/%.c,api cache central debug heap memory meta page_cache pages report span stats tiny) \
              runtime/mem/mem.c runtime/mem/where.c \
-             $(wildcard runtime/sched/*.c) runtime/stack/stack.c
+             $(wildcard runtime/sched/*.c) $(wildcard runtime/stack/*.c) runtime/sync/wg.c
 # These are leaves of two dozen instructions: no frame.
 frameless := runtime/heap/fast.c runtime/libc/malloc_fast.c
 size      = $(if $(filter $(frameless),$<),-O2 -fomit-frame-pointer \
@@ -176,7 +176,7 @@ endif
 runtime_obj := $(O)/gneiss.o
 api_objs    := $(O)/obj/runtime/libc/% $(O)/obj/runtime/mem/% \
                  $(O)/obj/runtime/heap/api.c.o $(O)/obj/runtime/heap/stats.c.o \
-                 $(O)/obj/runtime/sched/cpu.c.o $(O)/obj/runtime/sched/go.c.o \
+                 $(O)/obj/runtime/sched/cpu.c.o $(O)/obj/runtime/sched/go.c.o $(O)/obj/runtime/stack/api.c.o \
                  $(O)/obj/runtime/sync/%
 kernel_link := $(if $(filter host-tests/%,$(APP)),$(kernel_objs),$(runtime_obj))
 $(runtime_obj): $(kernel_objs) $(kernel_stamp) tools/public-symbols Makefile

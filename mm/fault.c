@@ -66,6 +66,15 @@ paddr_t fault_table_frame(void)
                          : frame_cache_take(FRAME_ZERO);
 }
 
+bool region_unshare(uintptr_t va)
+{
+    growing_stack = true;
+    bool done = pt_unshare(va);
+
+    growing_stack = false;
+    return done;
+}
+
 bool region_map_page(uintptr_t va, unsigned prot, bool for_stack)
 {
     growing_stack = for_stack;

@@ -11,6 +11,7 @@ enum { LOOK_CHUNK = 512 }; // entries looked at with mm_lock held
 // The entry at which the walk for va ends: a leaf, or nothing of that level.
 static const pte_t *walk_end(uintptr_t va, int *level)
 {
+    static const pte_t nothing;
     const pte_t *table = arch_pt_root();
 
     for (int l = PT_LEVELS;; l--) {
@@ -20,6 +21,10 @@ static const pte_t *walk_end(uintptr_t va, int *level)
         if (pte_is_leaf(v, l) || !pte_present(v)) {
             *level = l;
             return e;
+        }
+        if (l == 2 && !pt_in_part(v, va)) {
+            *level = 1;
+            return &nothing;
         }
         table = arch_direct(pte_paddr(v));
     }

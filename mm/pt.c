@@ -26,6 +26,7 @@ uint64_t pt_valid_bits = ~UINT64_C(0);
 int pt_max_level = 2;
 
 static pte_t *root;
+static uint64_t nshared; // of ntables, that neighbours share
 static paddr_t (*alloc_table)(void);
 static void (*release_table)(paddr_t p);
 static uint64_t ntables; // [mm_lock]
@@ -115,7 +116,7 @@ static inline pte_t *small_table(uintptr_t va)
     if ((v & mask) != small)
         return NULL;
     v = pt_get(&table_of(v)[pte_index(va, 2)]);
-    return (v & mask) == small ? table_of(v) : NULL;
+    return (v & (mask | PTE_SHARED)) == small ? table_of(v) : NULL;
 }
 
 static pte_t *new_table(pte_t *e)
@@ -141,6 +142,7 @@ static pte_t *walk_make(uintptr_t va, int level)
         pte_t v = pt_get(e);
 
         ASSERT(!pte_present(v) || !pte_is_leaf(v, l));
+        ASSERT(l != 2 || pt_in_part(v, va));
         t = pte_present(v) ? table_of(v) : new_table(e);
         if (t == NULL)
             return NULL;
@@ -208,7 +210,7 @@ pte_t *pt_find(uintptr_t va, int *level)
             *level = l;
             return e;
         }
-        if (!pte_present(v))
+        if (!pte_present(v) || (l == 2 && !pt_in_part(v, va)))
             return NULL;
         t = table_of(v);
     }
@@ -229,6 +231,14 @@ struct pt_run pt_run(uintptr_t va, uintptr_t end)
         if (pte_is_leaf(v, l)) // parked large pages too
             return run;
         t = pte_present(v) ? table_of(v) : NULL;
+        // Of a shared table, one part at a time.
+        if (l == 2 && t != NULL && (v & PTE_SHARED)) {
+            last = va | (PT_PART * PAGE_SIZE - 1);
+            end = last < end ? last + 1 : end;
+            run.n = (end - va) / PAGE_SIZE;
+            if (!pt_in_part(v, va))
+                t = NULL;
+        }
         if (t == NULL || is_empty(t)) {
             run.e = NULL;
             return run;
@@ -322,6 +332,66 @@ void pt_promote(uintptr_t va, int level, pte_t leaf, struct pt_garbage *g)
     ntables--;
 }
 
+// ---- tables that are shared ----
+
+paddr_t pt_new_shared(void)
+{
+    paddr_t p = alloc_table();
+    pte_t *t = arch_direct(p);
+
+    if (p.raw == 0)
+        return p;
+    frame_of(p.raw >> PAGE_SHIFT)->refs = 0;
+    pt_set(t, PTE_FENCE);
+    ntables++;
+    nshared++;
+    return p;
+}
+
+uint64_t pt_shared_tables(void)
+{
+    return nshared;
+}
+
+bool pt_share(uintptr_t va, paddr_t table)
+{
+    pte_t *e = walk_make(va, 2);
+
+    if (e == NULL)
+        return false;
+    ASSERT(pt_get(e) == 0);
+    pt_set(e, pte_make_table(table) | PTE_SHARED |
+                  (pte_t)(pte_index(va, 1) / PT_PART) << PTE_PART_SHIFT);
+    return true;
+}
+
+bool pt_is_shared(uintptr_t va)
+{
+    const pte_t *e = entry_at(va, 2);
+
+    return e != NULL && pte_present(pt_get(e)) && (pt_get(e) & PTE_SHARED);
+}
+
+bool pt_unshare(uintptr_t va)
+{
+    pte_t *e = entry_at(va, 2);
+    unsigned first = (pt_get(e) >> PTE_PART_SHIFT) % 16 * PT_PART;
+    paddr_t own = alloc_table();
+
+    if (own.raw == 0)
+        return false;
+    pte_t *from = table_of(pt_get(e)), *to = arch_direct(own);
+
+    frame_of(own.raw >> PAGE_SHIFT)->refs = 0;
+    ntables++;
+    // By exchange: the hardware may set D until an entry is gone from the old one.
+    // Who needs the page meanwhile faults, and waits for mm_lock.
+    for (unsigned i = first + 1; i < first + PT_PART; i++)
+        pt_set(&to[i], pt_set(&from[i], 0));
+    pt_set(e, pte_make_table(own));
+    return true;
+}
+
 // ---- giving tables back ----
 
 static void prune_table(pte_t *t, int level, uintptr_t base, uintptr_t va,
@@ -338,6 +408,8 @@ static void prune_table(pte_t *t, int level, uintptr_t base, uintptr_t va,
         if (g->n == ARRAY_LEN(g->tables))
             return;
         if (!pte_present(v) || pte_is_leaf(v, level))
+            continue;
+        if (level == 2 && (v & PTE_SHARED))
             continue;
         if (level > 2 && !is_empty(table_of(v)))
             prune_table(table_of(v), level - 1, at, va, end, g);
@@ -393,10 +465,19 @@ static void walk_table(const pte_t *t, int level, uintptr_t base,
         if (!pte_present(e) || va > v->last ||
             va + (pte_span(level) - 1) < v->start)
             continue;
-        if (pte_is_leaf(e, level))
+        if (pte_is_leaf(e, level)) {
             v->visit(va, e, level, v->arg);
-        else
+        } else if (level == 2 && (e & PTE_SHARED)) {
+            uintptr_t part =
+                va + (e >> PTE_PART_SHIFT) % 16 * PT_PART * PAGE_SIZE;
+            struct visitor only = *v;
+
+            only.start = max_u64(v->start, part);
+            only.last = min_u64(v->last, part + PT_PART * PAGE_SIZE - 1);
+            walk_table(table_of(e), 1, va, &only);
+        } else {
             walk_table(table_of(e), level - 1, va, v);
+        }
     }
 }
 
@@ -419,7 +500,8 @@ static uint64_t recount(const pte_t *t, int level, bool fix)
 
         used += e != 0;
         if (pte_present(e) && !pte_is_leaf(e, level))
-            tables += 1 + recount(table_of(e), level - 1, fix);
+            tables += (level > 2 || (e & PTE_SHARED) == 0) +
+                      recount(table_of(e), level - 1, fix);
     }
     struct frame *f = frame_of(table_frame(t).raw >> PAGE_SHIFT);
 
@@ -439,7 +521,7 @@ void pt_count_boot_tables(void)
 
 void pt_check(void)
 {
-    uint64_t n = recount(root, PT_LEVELS, false);
+    uint64_t n = recount(root, PT_LEVELS, false) + nshared;
 
     if (n != ntables)
         panic("pt: %lu tables counted, %lu found", (unsigned long)ntables,

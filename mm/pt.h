@@ -140,6 +140,43 @@ size_t pt_relink(uintptr_t va, uintptr_t to, size_t n, int level);
 void pt_prune(uintptr_t va, uintptr_t end, struct pt_garbage *g);
 void pt_free_garbage(struct pt_garbage *g);
 
+// ---- tables of level 1 that neighbours share (R19) ----
+//
+// 16 owners, each with a part of PT_PART entries, by the address; the 2 MiB around
+// each part lead to the same table. What lies outside its part is not there for an
+// owner: no call finds or changes it. The lowest entry of a part is never set, so
+// that who runs out of it downwards, or into it from above, faults.
+
+enum { PT_PART = 32 };
+
+#define PTE_SHARED     (UINT64_C(1) << 9)  // an entry of level 2: such a table
+#define PTE_PART_SHIFT 52                  // and the number of the part
+#define PTE_FENCE      (UINT64_C(1) << 53) // keeps it when nothing is mapped
+
+// Whether the entry of level 2 lets va be reached.
+static inline bool pt_in_part(pte_t e, uintptr_t va)
+{
+    return (e & PTE_SHARED) == 0 ||
+           pte_index(va, 1) / PT_PART == (e >> PTE_PART_SHIFT) % 16;
+}
+
+// A new table to share, never given back; paddr 0: no frame. How many there are.
+paddr_t pt_new_shared(void);
+uint64_t pt_shared_tables(void);
+
+// Has the 2 MiB around va, which have no table, use the part of `table` that va lies
+// in. False: no frame for the tables above. Context: mm_lock held.
+bool pt_share(uintptr_t va, paddr_t table);
+
+// Gives the 2 MiB around va, whose table is shared, one of their own with the
+// entries of their part. False: no frame. Where it succeeds the caller shoots down
+// the 2 MiB before it sets entries outside the part: paging-structure caches know
+// the shared table still. Context: mm_lock held.
+bool pt_unshare(uintptr_t va);
+
+// Whether they do share.
+bool pt_is_shared(uintptr_t va);
+
 // Starts counting entries, once the frame array is there. Context: boot.
 void pt_count_boot_tables(void);
 

@@ -150,6 +150,9 @@ MUST_USE bool region_map_nailed(uintptr_t va, size_t bytes);
 
 // ---- faults ----
 
+// pt_unshare for a stack that grows: the table may come from the reserve.
+bool region_unshare(uintptr_t va);
+
 // Maps a fresh zeroed page at va unless one is there. Returns false when there
 // is no frame. for_stack: may use this CPU's reserve. Context: mm_lock held.
 bool region_map_page(uintptr_t va, unsigned prot, bool for_stack);

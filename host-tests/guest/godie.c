@@ -1,6 +1,6 @@
 // What a report says of the other goroutines.
 //
-// usage: godie panic | negative | watch
+// usage: godie panic | negative | watch | overflow
 
 #include <gneiss/go.h>
 #include <gneiss/sync.h>
@@ -32,6 +32,20 @@ static void loop(void *arg)
         ;
 }
 
+static int deep(int n)
+{
+    volatile char frame[1000];
+
+    frame[0] = (char)n;
+    return deep(n + 1) + frame[0];
+}
+
+static void overflow(void *arg)
+{
+    (void)arg;
+    printf("%d\n", deep(0));
+}
+
 static void start(const char *name, void (*fn)(void *))
 {
     if (gn_go_with(&(struct gn_go_options){.name = name}, fn, NULL) != 0)
@@ -54,6 +68,11 @@ int main(int argc, char **argv)
         *(volatile int *)NULL = 1;
     if (strcmp(what, "negative") == 0)
         gn_wg_add(&never, -2);
+    if (strcmp(what, "overflow") == 0 &&
+        gn_go_with(
+            &(struct gn_go_options){.name = "deep", .stack_limit = 1 << 20},
+            overflow, NULL) == 0)
+        sleep(100);
     if (strcmp(what, "watch") == 0)
         sleep(3);
     return 0;

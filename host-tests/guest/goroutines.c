@@ -7,6 +7,7 @@
 
 #include <gneiss/cpu.h>
 #include <gneiss/go.h>
+#include <gneiss/stack.h>
 #include <gneiss/sync.h>
 
 #include <errno.h>
@@ -326,6 +327,59 @@ static void stacks_are_shared(void)
     IS(s.n, 1000 * MANY, "all write to a variable on our stack");
 }
 
+// ---- stack.h ----
+
+__attribute__((noinline)) static size_t dive(size_t bytes)
+{
+    volatile char frame[2000];
+
+    frame[0] = 1;
+    if (gn_stack_used() >= bytes)
+        return gn_stack_high();
+    return dive(bytes) + frame[0] - 1;
+}
+
+struct limited {
+    struct gn_wg wg;
+    size_t limit, high, again, trimmed;
+};
+
+static void look_at_stack(void *arg)
+{
+    struct limited *l = arg;
+
+    l->limit = gn_stack_limit();
+    l->high = dive(l->limit / 2 < 300000 ? l->limit / 2 : 300000);
+    l->trimmed = gn_stack_trim();
+    l->again = gn_stack_high();
+    (void)dive(20000 < l->limit / 2 ? 20000 : l->limit / 2);
+    gn_wg_done(&l->wg);
+}
+
+static void stacks_have_limits(void)
+{
+    static const size_t limits[] = {0, 64 << 10, 100 << 20, (size_t)16 << 30};
+
+    for (unsigned i = 0; i < 4; i++) {
+        struct limited l = {.limit = 0};
+        struct gn_go_options o = {.stack_limit = limits[i]};
+
+        gn_wg_add(&l.wg, 1);
+        if (gn_go_with(&o, look_at_stack, &l) != 0) {
+            ok(stats().frames_total < 8192, "no memory for descriptors");
+            continue;
+        }
+        gn_wg_wait(&l.wg);
+        IS(l.limit, limits[i] != 0 ? limits[i] : 64 << 20, "the limit");
+        ok(l.high >= 32000 && l.high < 400000, "grew to %lu", (long)l.high);
+        ok(l.again < 16384, "%lu bytes after it was trimmed", (long)l.again);
+        ok(l.trimmed >= l.high - l.again, "%lu came back", (long)l.trimmed);
+    }
+    struct gn_go_options o = {.stack_limit = 1000};
+
+    IS(gn_go_with(&o, nothing, NULL), -EINVAL, "a limit that is too low");
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -336,6 +390,7 @@ int main(int argc, char **argv)
     pinned_stay();
     values_are_a_goroutines_own();
     stacks_are_shared();
+    stacks_have_limits();
     all_run_once();
     return tap_end();
 }

@@ -143,7 +143,7 @@ static NOINLINE void not_canonical(void)
 
 static uintptr_t my_slot(void)
 {
-    return stack_top(g_current()) - STACK_SLOT_BYTES;
+    return stack_bottom(g_current()) - 4096;
 }
 
 // The highest byte of the guard below the lowest page.

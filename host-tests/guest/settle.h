@@ -101,9 +101,10 @@ static uint64_t tables_in(const pte_t *table, int level, uintptr_t base,
         if (!pte_present(e) || pte_is_leaf(e, level) || va > last ||
             va + (pte_span(level) - 1) < start)
             continue;
-        n += 1 + (level > 2 ? tables_in(arch_direct(pte_paddr(e)), level - 1,
-                                        va, start, last)
-                            : 0);
+        n += (level > 2 || (e & PTE_SHARED) == 0) +
+             (level > 2 ? tables_in(arch_direct(pte_paddr(e)), level - 1, va,
+                                    start, last)
+                        : 0);
     }
     return n;
 }
@@ -128,18 +129,19 @@ static void count_locked(struct accounts *a)
 
     a->tables = pt_tables();
     a->top_tables = top_tables_of(ARCH_REGION_BASE, ARCH_REGION_END);
-    a->stack_tables = tables_of(ARCH_STACK_BASE, ARCH_STACK_END) +
+    a->stack_tables = pt_shared_tables() +
+                      tables_of(ARCH_STACK_BASE, ARCH_STACK_END) +
                       tables_of(slots, slots_end);
     a->descriptors = descriptors_frames(descriptors_count());
 }
 
 static uint64_t pages_of_stacks(void)
 {
-    uintptr_t va = ARCH_STACK_BASE;
+    size_t slots = 0;
 
-    while (stack_owner(va) != NULL)
-        va += STACK_SLOT_BYTES;
-    size_t slots = (va - ARCH_STACK_BASE) / STACK_SLOT_BYTES;
+    while (stack_nth(slots) != NULL)
+        slots++;
+    uintptr_t va = ARCH_STACK_BASE + slots * STACK_SLOT_BYTES;
 
     return mm_count_resident(ARCH_STACK_BASE, va) +
            mm_count_resident(ARCH_SLOTS_BASE,

@@ -10,6 +10,10 @@ add lua/system lua_case system @lua
 add lua/status lua_status @lua
 add lua/prompt lua_prompt @lua
 add lua/make lua_make
+for cpus in 1 2 4; do
+    add "ring/${cpus}cpu" ring_case "$cpus" @ring
+    add "mergesort/${cpus}cpu" mergesort_case "$cpus" @mergesort
+done
 add hello/arguments hello_arguments @hello
 add same/boot same_runs @boot cpus=1
 add same/lua same_lua @lua
@@ -17,6 +21,32 @@ add same/libc same_runs @prints
 add same/tour same_runs @tour heap span tiny large return fragments
 add same/mustdie same_runs @mustdie nil_in_qsort
 add streams/stdout-only stdout_only
+
+ring_case() # CPUs, image
+{
+    guest -c "$1" "$2" 20000 3
+    status_is 0
+    out_has "^20000 goroutines on $1 CPU"
+    out_has '^the token went round 3 times'
+    guest -c "$1" -m 16M "$2" 100000
+    status_is 1
+    err_has '^ring: no memory for goroutine [0-9]+ of 100000: run with more MEM'
+    guest "$2" 0
+    status_is 2
+    err_has '^ring: 0: must be a number from 1'
+}
+
+mergesort_case() # CPUs, image
+{
+    local n
+    for n in 1 2 3 8191 8192 8193 300000; do
+        guest -c "$1" "$2" $n
+        status_is 0
+        out_has "^$n numbers in order on $1 CPUs?, [0-9.]+ ms\$"
+    done
+    guest "$2" many
+    status_is 2
+}
 
 # What the issue says that wordcount prints.
 shell_count() # file...

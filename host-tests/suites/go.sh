@@ -41,3 +41,10 @@ watch_case() # image
     err_has '^goroutine 1 \[sleep\]: main'
 }
 add go/dump-watch watch_case @godie
+
+add go/overflow dies 2 '^runtime: goroutine stack exceeds 1048576-byte limit' \
+    '^fatal error: stack overflow \(goroutine [0-9]+, deep\)' "$waiter" -- -c 2 @godie overflow
+add go/overflow-option dies 2 '^runtime: goroutine stack exceeds 524288-byte limit' -- \
+    -o stack.limit=512K @mustdie stack_overflow
+add go/many-1cpu tap -m 1G @many 100000
+add go/many-2cpu tap -c 2 -m 1G @many 100000

@@ -112,8 +112,7 @@ static void page_fault_headline(const struct arch_trap *t)
     case FAULT_GUARD:
         fmt_err("runtime: goroutine stack exceeds %lu-byte limit\n"
                 "fatal error: stack overflow (goroutine %lu, %s)\n",
-                (unsigned long)STACK_LIMIT_BYTES, (unsigned long)g->id,
-                g->name);
+                (unsigned long)g->limit, (unsigned long)g->id, g->name);
         return;
     case FAULT_OOM: {
         struct mm_commit c = mm_commit();

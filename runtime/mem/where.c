@@ -89,17 +89,17 @@ static void cut_to_gap(struct gn_where *w, const struct mm_look *l)
 static uintptr_t unused_slots(void)
 {
     uintptr_t low = 0,
-              high = (ARCH_STACK_END - ARCH_STACK_BASE) >> STACK_SLOT_SHIFT;
+              high = (ARCH_STACK_END - ARCH_STACK_BASE) / STACK_SLOT_BYTES;
 
     while (low < high) {
         uintptr_t mid = (low + high) / 2;
 
-        if (stack_owner(ARCH_STACK_BASE + (mid << STACK_SLOT_SHIFT)) != NULL)
+        if (stack_owner(ARCH_STACK_BASE + mid * STACK_SLOT_BYTES) != NULL)
             low = mid + 1;
         else
             high = mid;
     }
-    return ARCH_STACK_BASE + (low << STACK_SLOT_SHIFT);
+    return ARCH_STACK_BASE + low * STACK_SLOT_BYTES;
 }
 
 static void find_stack(uintptr_t va, struct gn_where *w)
@@ -112,7 +112,7 @@ static void find_stack(uintptr_t va, struct gn_where *w)
         w->name = "unused stack slots";
         return;
     }
-    uintptr_t top = stack_top(g), base = top - STACK_SLOT_BYTES;
+    uintptr_t top = stack_top(g), base = top - g->slots * STACK_SLOT_BYTES;
 
     w->start = base;
     w->end = top;
@@ -121,12 +121,12 @@ static void find_stack(uintptr_t va, struct gn_where *w)
         return;
     w->name = g->name;
     w->goroutine = g->id;
-    if (va - base < PAGE_SIZE) {
+    if (va < stack_bottom(g)) {
         w->kind = GN_KIND_GUARD;
-        w->end = base + PAGE_SIZE;
+        w->end = stack_bottom(g);
     } else {
         w->kind = GN_KIND_STACK;
-        w->start = base + PAGE_SIZE;
+        w->start = stack_bottom(g);
         w->prot = GN_READ | GN_WRITE;
     }
 }

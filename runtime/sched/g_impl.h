@@ -34,7 +34,14 @@ struct g {
     uint64_t since;        // [s] arch_mono_ns() when it began to
     void *area;            // [s] see preempt.c
     bool interrupted;      // [s] it left the CPU so: its registers are in area
+    size_t limit;          // [c] bytes that the stack may have
     _Atomic uint8_t state; // enum g_state; relaxed, for reports
+
+    // Of the slot: these stay when it changes hands.
+    uint32_t slots; // [c] how many belong together, this being the highest
+    uint32_t up;    // [c] how many above is the one that counts
+    bool warm;      // [mm] not in use, and its top page is mapped
+    paddr_t table;  // [mm] of the first of 16 slots: the leaf table they share
 };
 
 static inline struct g *g_of_slot(size_t slot)

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "runtime/sched/sched.h"
+#include "runtime/stack/stack.h"
 
 int gn_go_with(const struct gn_go_options *o, void (*fn)(void *), void *arg)
 {
@@ -15,10 +15,12 @@ int gn_go_with(const struct gn_go_options *o, void (*fn)(void *), void *arg)
 
     if (o == NULL)
         o = &none;
-    if (o->pinned && o->cpu >= arch_cpu_count())
+    if ((o->pinned && o->cpu >= arch_cpu_count()) ||
+        (o->stack_limit != 0 && (o->stack_limit < STACK_LIMIT_MIN ||
+                                 o->stack_limit > STACK_LIMIT_MAX)))
         return -EINVAL;
-    g = g_create(fn, arg, o->name != NULL ? o->name : "",
-                 o->pinned ? (int)o->cpu : G_ANY_CPU);
+    g = g_create_limited(fn, arg, o->name != NULL ? o->name : "",
+                         o->pinned ? (int)o->cpu : G_ANY_CPU, o->stack_limit);
     if (g == NULL)
         return -ENOMEM;
     g_ready(g);

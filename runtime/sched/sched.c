@@ -518,11 +518,17 @@ static void first(void *arg)
 
 struct g *g_create(void (*fn)(void *), void *arg, const char *name, int cpu)
 {
+    return g_create_limited(fn, arg, name, cpu, 0);
+}
+
+struct g *g_create_limited(void (*fn)(void *), void *arg, const char *name,
+                           int cpu, size_t limit)
+{
     const struct g_tls_image *image = &tls;
     size_t libc = align_up(libc_thread_size(), 64);
     size_t align = image->align > 64 ? image->align : 64;
     size_t top = libc + align_up(sizeof(struct tcb), align);
-    struct g *g = stack_alloc(top + align_up(image->size, align) + 1024);
+    struct g *g = stack_alloc(top + align_up(image->size, align) + 1024, limit);
 
     if (g == NULL)
         return NULL;
@@ -535,7 +541,7 @@ struct g *g_create(void (*fn)(void *), void *arg, const char *name, int cpu)
     if (image->file_size > 0)
         memcpy(block, image->start, image->file_size);
     t->self = t;
-    t->limit = end - STACK_LIMIT_BYTES;
+    t->limit = stack_bottom(g);
     t->start_fn = fn;
     t->start_arg = arg;
     g->tcb = t;

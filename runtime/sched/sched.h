@@ -30,6 +30,10 @@ NORETURN void sched_run(void);
 MUST_USE struct g *g_create(void (*fn)(void *), void *arg, const char *name,
                             int cpu);
 
+// The same with a limit of its stack in bytes (stack.h); 0: the default.
+MUST_USE struct g *g_create_limited(void (*fn)(void *), void *arg,
+                                    const char *name, int cpu, size_t limit);
+
 // The caller's goroutine; NULL on a system stack before or between goroutines.
 struct g *g_current(void);
 

@@ -5,27 +5,34 @@
 
 #include "runtime/sched/g_impl.h"
 
-enum { STACK_SLOT_SHIFT = 26 }; // 64 MiB each
+// How far slots are apart; stack.c says why.
+#define STACK_SLOT_BYTES ((uintptr_t)64 * MIB + 128 * KIB)
 
-#define STACK_SLOT_BYTES ((uintptr_t)1 << STACK_SLOT_SHIFT)
-
-// Most that a stack can hold: the slot less its guard page.
-#define STACK_LIMIT_BYTES (STACK_SLOT_BYTES - PAGE_SIZE)
+// What a limit may be.
+#define STACK_LIMIT_MIN (16 * KIB)
+#define STACK_LIMIT_MAX (UINT64_C(16) * GIB)
 
 // Registers the area of slots with mm. Context: boot.
 void stack_init(void);
 
-// Takes a slot and maps its top page(s), `reserve` bytes at least. Returns its
-// goroutine, all fields but low and window zero, or NULL when there is no frame
-// or no slot. Context: any but interrupt, mm_lock not held.
-MUST_USE struct g *stack_alloc(size_t reserve);
+// Takes a slot and maps its top page(s), `reserve` bytes at least. limit: bytes that
+// the stack may have, 0: as the boot option stack.limit says. Returns its goroutine,
+// all fields but those of the stack zero, or NULL: no frame, no slot, or a limit out
+// of range. Context: any but interrupt, mm_lock not held.
+MUST_USE struct g *stack_alloc(size_t reserve, size_t limit);
 
 // Gives the slot back; everything but the top page is unmapped. The caller does
 // not stand on it. Context: scheduler.
 void stack_free(struct g *g);
 
-// One past the slot's highest byte.
+// Gives the pages of g's stack back that lie wholly below sp, less the bytes that
+// code may use there. Returns how many, tables included. g does not run, or is the
+// caller, which stands on its system stack. Context: mm_lock not held.
+uint64_t stack_trim(struct g *g, uintptr_t sp);
+
+// One past the slot's highest byte, and the lowest that the limit allows.
 uintptr_t stack_top(const struct g *g);
+uintptr_t stack_bottom(const struct g *g);
 
 // The goroutine of the i-th slot, in use or not; NULL: so many were never used.
 struct g *stack_nth(size_t i);

@@ -182,7 +182,7 @@ static void sleepers_wake_in_order_of_time(void **state)
 static void overflow_finds_the_guard(void **state)
 {
     struct g *g = g_create(nothing, NULL, "guarded", G_ANY_CPU);
-    uintptr_t guard = stack_top(g) - STACK_SLOT_BYTES;
+    uintptr_t guard = stack_bottom(g) - PAGE_SIZE;
     char buf[160];
 
     (void)state;

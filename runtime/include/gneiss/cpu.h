@@ -10,8 +10,6 @@ unsigned gn_cpu_count(void);
 // when the caller looks at the result.
 unsigned gn_cpu_id(void);
 
-// Runs fn(arg) as a goroutine of its own, on that CPU for good, and returns at
-// once. fn may use all of libc; its stack grows as any. Nothing preempts a
-// goroutine today: on its own CPU the caller must sleep or end before fn runs.
-// Returns 0, -EINVAL (no such CPU) or -ENOMEM.
+// Runs fn(arg) as a goroutine of its own, pinned to that CPU, and returns at once:
+// short for gn_go_with (go.h). Returns 0, -EINVAL (no such CPU) or -ENOMEM.
 int gn_cpu_start(unsigned cpu, void (*fn)(void *), void *arg);

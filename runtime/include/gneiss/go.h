@@ -21,13 +21,14 @@
 int gn_go(void (*fn)(void *), void *arg);
 
 struct gn_go_options {
-    const char *name; // for reports; not copied. NULL: none
-    bool pinned;      // only `cpu` runs it
-    unsigned cpu;     // 0..gn_cpu_count()-1
+    const char *name;   // for reports; not copied. NULL: none
+    size_t stack_limit; // bytes, 16 KiB to 16 GiB (stack.h); 0: the default
+    bool pinned;        // only `cpu` runs it
+    unsigned cpu;       // 0..gn_cpu_count()-1
 };
 
 // The same with options, all zero or NULL by default; NULL: gn_go. -EINVAL: no such
-// CPU.
+// CPU, or a limit out of range.
 int gn_go_with(const struct gn_go_options *o, void (*fn)(void *), void *arg);
 
 // Lets others run first, if any want to.
