@@ -183,11 +183,22 @@ static const char *apply(char *word, struct option_words *w, char *err,
     return unknown(word, err, size);
 }
 
+// The words end where `end` says. Quotes and blanks were between them.
+static char *append(struct option_words *w, char *word, char *end)
+{
+    size_t n = strlen(word) + 1;
+
+    if (w->argc++ == 0)
+        w->args = end = word;
+    memmove(end, word, n);
+    return end + n;
+}
+
 const char *option_parse(char *line, struct option_words *w, char *err,
                          size_t size)
 {
     bool options = true, unterminated = false;
-    char *word;
+    char *word, *end = NULL;
 
     memset(w, 0, sizeof *w);
     while ((word = next_word(&line, &unterminated)) != NULL) {
@@ -203,7 +214,7 @@ const char *option_parse(char *line, struct option_words *w, char *err,
         else if (options)
             wrong = apply(word, w, err, size);
         else if (w->argc < OPTION_MAX_ARGS)
-            w->argv[w->argc++] = word;
+            end = append(w, word, end);
         else {
             fmt_string(err, size, "more than %d arguments", OPTION_MAX_ARGS);
             return err;

@@ -46,8 +46,8 @@ enum {
 
 // What the command line said besides the options.
 struct option_words {
-    int argc;
-    char *argv[OPTION_MAX_ARGS + 1]; // after "--", NULL at the end
+    int argc;   // words after "--"
+    char *args; // the first; each follows the one before and its NUL
     int envc;
     char *envp[OPTION_MAX_ENV + 1]; // env.NAME=value as "NAME=value"
 };

@@ -163,11 +163,15 @@ static void run_main(void *arg)
 
     if (size > 0)
         initrd = arch_direct(paddr(pvh.initrd.start));
-    if (words.argc == 0)
-        words.argv[words.argc++] = no_name;
+    if (words.argc == 0) {
+        words.argc = 1;
+        words.args = no_name;
+    }
     libc_init(initrd, size, words.envp);
-    char **argv = words.argv;
+    char **argv = libc_list_args(words.args, words.argc);
 
+    if (argv == NULL)
+        boot_fail("no memory for the arguments: run with more MEM");
     if (args_file != NULL && libc_read_args(args_file, &words.argc, &argv) != 0)
         boot_fail("args.file: can't be read");
     libc_run_main(words.argc, argv);

@@ -33,27 +33,34 @@ static int read_whole(const char *path, char **text, size_t *size)
     return 0;
 }
 
+char **libc_list_args(char *p, int n)
+{
+    char **list = malloc(((size_t)n + 1) * sizeof *list);
+
+    for (int i = 0; list != NULL && i < n; i++, p += strlen(p) + 1)
+        list[i] = p;
+    if (list != NULL)
+        list[n] = NULL;
+    return list;
+}
+
 int libc_read_args(const char *path, int *argc, char ***argv)
 {
     char *text = NULL, **list;
-    size_t size = 0, n = 0;
+    size_t size = 0;
+    int n = 0;
     int r = read_whole(path, &text, &size);
 
     if (r != 0)
         return r;
     for (size_t i = 0; i < size; i++)
         n += text[i] == '\0';
-    list = malloc((n + 1) * sizeof *list);
+    list = libc_list_args(text, n);
     if (list == NULL) {
         free(text);
         return -ENOMEM;
     }
-    char *p = text;
-
-    for (size_t i = 0; i < n; i++, p += strlen(p) + 1)
-        list[i] = p;
-    list[n] = NULL;
-    *argc = (int)n;
+    *argc = n;
     *argv = list;
     return 0;
 }

@@ -27,6 +27,10 @@ size_t libc_thread_size(void);
 struct _reent *libc_thread_new(void *storage);
 void libc_thread_exit(struct _reent *state);
 
+// A new array of the n strings that follow each other from p on, NULL at the end.
+// NULL: no memory. Context: the first thread of execution.
+char **libc_list_args(char *p, int n);
+
 // Reads arguments, each ended by NUL, from a file of the initial tree. The
 // array and the strings are new and stay. Returns 0 or a negative errno.
 // Context: the first thread of execution.
