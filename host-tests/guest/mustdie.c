@@ -141,30 +141,33 @@ static NOINLINE void not_canonical(void)
 
 // ---- stacks ----
 
-static uintptr_t my_slot(void)
+// The highest page of the guard.
+static uintptr_t my_guard(void)
 {
-    return stack_bottom(g_current()) - 4096;
+    return stack_bottom(g_current()) - PAGE_SIZE;
 }
 
 // The highest byte of the guard below the lowest page.
 static NOINLINE void guard_byte(void)
 {
-    write_byte((char *)(my_slot() + PAGE_SIZE - 1));
+    write_byte((char *)(my_guard() + PAGE_SIZE - 1));
     sink = 0;
 }
 
 // One page above the guard, but far below the stack pointer.
 static NOINLINE void far_below_sp(void)
 {
-    write_byte((char *)(my_slot() + PAGE_SIZE));
+    write_byte((char *)(my_guard() + PAGE_SIZE));
     sink = 0;
 }
 
-// A megabyte below the guard: the slot of main, which is in use.
+// A megabyte below the top of the slot of main, which is in use.
 static void next_slot(void *arg)
 {
+    uintptr_t top_of_next = stack_top(g_current()) - STACK_SLOT_BYTES;
+
     (void)arg;
-    write_byte((char *)(my_slot() - MIB));
+    write_byte((char *)(top_of_next - MIB));
     sink = 0;
 }
 
@@ -340,7 +343,7 @@ static void fault_inside_lock(void *arg)
 {
     (void)arg;
     spin_lock(&mm_lock);
-    read_byte((char *)(my_slot() + PAGE_SIZE));
+    read_byte((char *)(my_guard() + PAGE_SIZE));
     sink = 0;
 }
 

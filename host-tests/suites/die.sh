@@ -48,13 +48,13 @@ die not_canonical 2 '^panic: general protection fault' "$read"
 die guard_byte 2 "$overflow \(goroutine 1, main\)" \
     'the guard of the stack of goroutine 1' "$write"
 die far_below_sp 2 '^panic: invalid memory access \(write' \
-    'the stack of goroutine 1 \(main\), 67104768 bytes below' "$write"
+    'the stack of goroutine 1 \(main\), 67108864 bytes below' "$write"
 die overflow_megabyte 2 '^panic: invalid memory access \(write' \
     'the stack of goroutine 1 \(main\), 1048576 bytes below its top' "$write" \
     'goroutine 2 \(victim\)' next_slot
 die smash_canary 2 '^panic: stack smashed' "#1 .* smash"
 die stack_overflow 2 "$overflow \(goroutine 1, main\)" \
-    'stack exceeds 67104768-byte limit' "$(marker deep deep)"
+    'stack exceeds 67108864-byte limit' "$(marker deep deep)"
 die stack_overflow_cpu1 2 "$overflow \(goroutine 2, victim\)" \
     'CPU 1 of 2' "$(marker deep deep)"
 die stack_overflow_qsort 2 "$overflow" "$(marker deep deep)"

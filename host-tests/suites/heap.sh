@@ -55,8 +55,8 @@ oom_case() # image
     local i plus most=0 name
     : >names
     for plus in "" +; do
-        # The C library has its own 30 or so before main.
-        for i in $(seq 34 ${plus:+1}3 99) $(seq 100 114); do
+        # The C library has its own 38 or so before main.
+        for i in $(seq 39 ${plus:+1}3 105) $(seq 106 120); do
             guest -o "heap.fail=$i$plus" "$1"
             status_is 0
             sed -n 's/^failed //p' out >>names
