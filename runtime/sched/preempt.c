@@ -118,8 +118,12 @@ static void *take_area(struct p *p)
 
 void preempt_init(struct p *p)
 {
+    size_t rest = align_up(sizeof *p, 64);
+
     p->slice_end = UINT64_MAX;
-    p->stop_area = take_area(p);
+    // Behind p in its page, if there is room.
+    p->stop_area =
+        rest + arch_full_size() <= PAGE_SIZE ? (char *)p + rest : take_area(p);
     if (p->stop_area == NULL)
         panic("mm: no frame left during start-up: run with more MEM");
 }

@@ -385,9 +385,13 @@ static struct p *new_p(void)
 
 void sched_run(void)
 {
-    if (this_p() == NULL)
+    if (this_p() == NULL) {
         atomic_store_explicit(&ps[arch_cpu_id()], new_p(),
                               memory_order_release);
+        spin_lock(&mm_lock);
+        mm_commit_less(1); // R14: it was not there when the boot counted
+        spin_unlock(&mm_lock);
+    }
     struct p *p = this_p();
 
     frame_reserve_refill();
