@@ -372,8 +372,8 @@ static void test_advice(void)
     char *p = map(n, 0), *a;
     uint64_t before, free = stats().frames_free, faults;
 
-    IS(gn_advise(p, 16 * PAGE, GN_POPULATE), 0, "populate");
-    IS(gn_resident(p, 16 * PAGE), 16 * PAGE, "populate: every page");
+    IS(gn_advise(p, n * PAGE, GN_POPULATE), 0, "populate");
+    IS(gn_resident(p, n * PAGE), n * PAGE, "populate: every page");
     faults = stats().faults;
     fill(p, n);
     IS(stats().faults - faults, 0, "populate: no fault comes later");

@@ -24,7 +24,8 @@ enum {
     N = 16,
     RW = GN_READ | GN_WRITE,
     RECORDED = 146,
-    RECORDED_SMALL = 88
+    RECORDED_SMALL = 88,
+    RECORDED_TINY = 12, // each point takes a frame for descriptors for good
 };
 
 #define HUGE   ((size_t)2 << 20)
@@ -688,7 +689,7 @@ static void each_request_fails_in_turn(void)
 {
     unsigned points = 0;
     // Large pages, and 4 MiB that are promised: not where memory is little.
-    bool little = room() < 6000;
+    bool little = room() < 6000, tiny = room() < 100;
 
     sixteen(); // what this CPU needs to give memory back stays
     end_case();
@@ -698,6 +699,10 @@ static void each_request_fails_in_turn(void)
             continue;
         if (room() < 150 && cases[i].prepare == fresh)
             continue;
+        if (tiny && room() < 2 * N + 6) {
+            printf("# %s: left out, too little memory\n", cases[i].name);
+            continue;
+        }
         fail_at(i, 0, false); // what is made once for all: tables, batches
         unsigned before = points;
 
@@ -711,8 +716,10 @@ static void each_request_fails_in_turn(void)
         printf("# %s: %u points\n", cases[i].name, points - before);
     }
     IS(wrong, 0, "each request for a frame fails in turn: all is as before");
-    ok(points >= (little ? RECORDED_SMALL : RECORDED), "%u points failed",
-       points);
+    ok(points >= (tiny     ? RECORDED_TINY
+                  : little ? RECORDED_SMALL
+                           : RECORDED),
+       "%u points failed", points);
 }
 
 // ---- all CPUs at once, requests failing all the time ----
