@@ -74,7 +74,7 @@ static void read_options(void)
     static const char title[] =
         "boot options (make run OPTS=\"name=value ...\"):\n"
         "  env.NAME           an environment variable of the program\n";
-    static char err[640];
+    static char err[640] BOOT_ONLY;
     // In place: its page is kept.
     const char *wrong = option_parse(pvh.cmdline, &words, err, sizeof err);
 

@@ -17,7 +17,8 @@
 
 #define BOOT_REACH UINT64_C(0x40000000)
 
-static struct mm_range ram[MM_MAX_RANGES + 16]; // sorted, disjoint pages
+// Sorted, disjoint pages.
+static struct mm_range ram[MM_MAX_RANGES + 16] BOOT_ONLY;
 static unsigned nram;
 static struct mm_range bump; // what is left of the piece we take frames from
 
@@ -234,7 +235,7 @@ static void reserve_edges(struct mm_range r)
 
 static const char *shortage(void)
 {
-    static char msg[128];
+    static char msg[128] BOOT_ONLY;
     uint64_t have = 0;
 
     for (unsigned i = 0; i < nram; i++)

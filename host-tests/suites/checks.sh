@@ -46,10 +46,13 @@ check_docs()
 # A name for every address: the image's own table against nm.
 symbols_case() # image
 {
+    local address name offset start real
     guest -c 2 "$1" nil_in_qsort
     while read -r address name offset; do
-        real=$(nm -n "$1" | awk -v a="${address#0x}" '$2 ~ /[tTwW]/ && $1 <= a { n = $3 } END { print n }')
+        read -r start real < <(nm -n "$1" | awk -v a="${address#0x}" '$2 ~ /[tTwW]/ && $1 <= a { n = $1 " " $3 } END { print n }')
         [ "$real" = "$name" ] || fail "$address is $real, not $name"
+        [ $((address - 0x$start)) = $((offset)) ] ||
+            fail "$address is not $offset from the beginning of $name, 0x$start"
     done < <(sed -n 's/^  #[0-9]* \(0x[0-9a-f]*\) \([^+]*\)+\(0x[0-9a-f]*\).*/\1 \2 \3/p' err)
     [ "$(grep -c '^  #' err)" -ge 6 ] || fail "a short backtrace"
 }

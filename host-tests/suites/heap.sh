@@ -77,6 +77,9 @@ oom_case() # image
 
 add heap/move tap -c 2 @heap_move
 
+# What another CPU's cache holds comes before ENOMEM.
+add heap/need tap -c 2 -m 32M @heap_need
+
 heap_die() # which, options of the runner, regex...
 {
     add "heap/die-$1" dies 2 "${@:3}" "#[0-9]+ .* main\+" -- $2 @heapdie "$1"

@@ -408,6 +408,56 @@ static void what_nobody_owns_goes_with_its_last_object(void **s)
     heap_alone(of_nobody);
 }
 
+// Heap pages of spans.
+static uint64_t pages_of_spans(void)
+{
+    uint64_t n = 0;
+
+    for (uintptr_t va = ARCH_HEAP_BASE; va < pages_end(); va += HEAP_PAGE)
+        n += span_of(va) != NULL;
+    return n;
+}
+
+// A CPU keeps 1/256 of memory in empty spans, 512 KiB at most. Objects of this size
+// lie in no stack: the spans of freed ones are empty.
+static void keeps_empty(uint64_t ram, uint64_t most)
+{
+    static void *p[500];
+    const struct cache *c;
+
+    heap_machine(ram);
+    c = arch_local();
+    for (size_t i = 0; i < ARRAY_LEN(p); i++)
+        MUST((p[i] = heap_malloc(HEAP_CACHE_MAX + 1)) != NULL);
+    uint64_t had = pages_of_spans();
+
+    for (size_t i = 0; i < ARRAY_LEN(p); i++) {
+        heap_free(p[i]);
+        MUST(c->empty_pages <= most);
+    }
+    MUST(had > 4 * most);
+    MUST(pages_of_spans() == c->empty_pages);
+    MUST(c->empty_pages > most - 8); // a span fits no more
+    heap_check();
+}
+
+static void little_memory(void)
+{
+    keeps_empty(48 * MIB, 24);
+}
+
+static void much_memory(void)
+{
+    keeps_empty(512 * MIB, 64);
+}
+
+static void few_empty_spans_are_kept(void **s)
+{
+    (void)s;
+    heap_alone(little_memory);
+    heap_alone(much_memory);
+}
+
 // Pressure has the heap give back what it holds for nothing.
 static void pressed(void)
 {
@@ -477,6 +527,7 @@ int main(void)
         cmocka_unit_test(large_objects_change_their_size),
         cmocka_unit_test(trimming_gives_all_back),
         cmocka_unit_test(what_nobody_owns_goes_with_its_last_object),
+        cmocka_unit_test(few_empty_spans_are_kept),
         cmocka_unit_test(pressure_gets_idle_pages),
         cmocka_unit_test(no_call_keeps_the_cpu),
     };
