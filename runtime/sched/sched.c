@@ -146,7 +146,7 @@ static void make_ready(struct g *g, bool first)
         push_pinned(p_of_cpu((unsigned)g->cpu), g);
         arch_kick((unsigned)g->cpu);
     }
-    if (arch_current() != NULL)
+    if (p->slice_end == UINT64_MAX && arch_current() != NULL)
         slice_watch(p);
     preempt_enable();
 }
@@ -327,7 +327,7 @@ static void run(struct p *p, struct g *g)
         if (sched_has_work(p))
             wake_one();
     }
-    if (slice_always() || sched_has_work(p))
+    if (p->slice_end == UINT64_MAX && (slice_always() || sched_has_work(p)))
         slice_watch(p);
     g->state = G_RUNNING;
     g->interrupted = false;
@@ -400,10 +400,12 @@ void sched_run(void)
         preempt_clear_pending();
         if (unlikely(stop_wanted))
             stop_wait(p);
-        drain_wake_list(p);
+        if (atomic_load_explicit(&p->wake, memory_order_relaxed) != NULL)
+            drain_wake_list(p);
         if (pending_work != NULL)
             pending_work();
-        (void)time_serve(p, 0);
+        if (p->ticked)
+            (void)time_serve(p, 0);
         struct g *g = pick(p);
 
         if (g != NULL)
