@@ -239,14 +239,16 @@ static bool map_table(struct g *g)
     return done;
 }
 
-static bool map_top(struct g *g, size_t reserve)
+static bool map_top(struct g *g, size_t reserve, bool warm)
 {
     uintptr_t top = stack_top(g);
     uintptr_t low = align_down(top - reserve, PAGE_SIZE);
+    bool there = warm && low == top - PAGE_SIZE;
 
-    if (!map_table(g))
+    if (!there && !map_table(g))
         return false;
-    for (uintptr_t page = top - PAGE_SIZE; page >= low; page -= PAGE_SIZE) {
+    for (uintptr_t page = top - PAGE_SIZE; page >= low && !there;
+         page -= PAGE_SIZE) {
         if (!map_page(page, PROT_R | PROT_W))
             return false;
     }
@@ -307,11 +309,13 @@ static void alloc_call(void *arg)
         take_slots((c->limit + STACK_SLOT_BYTES - 1) / STACK_SLOT_BYTES);
 
     if (g != NULL) {
-        nwarm -= g->warm;
+        bool warm = g->warm;
+
+        nwarm -= warm;
         g->warm = false;
         memset(g, 0, offsetof(struct g, slots)); // what follows stays
         g->limit = c->limit;
-        if (map_top(g, c->reserve)) {
+        if (map_top(g, c->reserve, warm)) {
             g->state = G_PARKED;
             c->g = g;
         } else {
