@@ -103,7 +103,7 @@ libgcc   := $(shell gcc -print-libgcc-file-name)
 
 # ---- goals ------------------------------------------------------------------
 
-.PHONY: help image run debug host new test bench clean distclean newlib setup \
+.PHONY: help image run debug host new test soak bench clean distclean newlib setup \
         check-layers check-format FORCE
 help:
 	@tools/help
@@ -306,6 +306,10 @@ new:
 
 test:
 	@O=$(O) tools/test $(T)
+
+soak: $(newlib_stamp)
+	@tools/setup run
+	@tools/soak $(MINUTES)
 
 .PHONY: bench-peers bench-heap
 bench-heap:

@@ -221,7 +221,7 @@ static void test_out_of_memory(void)
 static void test_most_of_memory(void)
 {
     size_t n = (size_t)(frame_stats().total * 8 / 10 * PAGE_SIZE);
-    size_t step = n > 2 * GIB ? 64 * PAGE_SIZE : PAGE_SIZE;
+    size_t step = n > (size_t)2 * GIB ? 64 * PAGE_SIZE : PAGE_SIZE;
     char *p;
 
     if (frame_stats().total < 8 * MIB / PAGE_SIZE)
