@@ -13,10 +13,12 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "arch/arch.h"
+#include "mm/mm.h"
 #include "runtime/sched/sched.h"
 
 static unsigned rounds = 3;
@@ -269,6 +271,58 @@ static void values_are_a_goroutines_own(void)
     IS(gn_go_id(), 1, "main is goroutine 1");
 }
 
+// ---- the C library's state ----
+
+static void take_apart(void *arg)
+{
+    struct job *j = arg;
+    char text[64];
+    unsigned words = 0;
+
+    snprintf(text, sizeof text, "w%lu-w%lu w%lu,w%lu", (unsigned long)j->n,
+             (unsigned long)j->n, (unsigned long)j->n, (unsigned long)j->n);
+    srand((unsigned)j->n);
+    int first = rand();
+
+    for (char *w = strtok(text, "- ,"); w != NULL; w = strtok(NULL, "- ,")) {
+        words += strtoul(w + 1, NULL, 10) == j->n;
+        gn_yield();
+    }
+    srand((unsigned)j->n);
+    atomic_fetch_add(&sum, words != 4 || rand() != first);
+    gn_wg_done(j->wg);
+}
+
+static void print_lines(void *arg)
+{
+    struct job *j = arg;
+
+    // A line comes in one piece, whoever else prints.
+    for (unsigned i = 0; i < 5; i++) {
+        printf("# %lu %lu %lu %lu\n", (unsigned long)j->n, (unsigned long)j->n,
+               (unsigned long)j->n, (unsigned long)j->n);
+        gn_yield();
+    }
+    gn_wg_done(j->wg);
+}
+
+static void the_c_library_is_everybodys(void)
+{
+    enum { MANY = 30 };
+    struct job job[MANY];
+    struct gn_wg wg = {0};
+
+    sum = 0;
+    for (uintptr_t i = 0; i < MANY; i++) {
+        job[i] = (struct job){&wg, i};
+        gn_wg_add(&wg, 2);
+        gn_go(take_apart, &job[i]);
+        gn_go(print_lines, &job[i]);
+    }
+    gn_wg_wait(&wg);
+    IS(sum, 0, "strtok and rand have a state for each goroutine");
+}
+
 // ---- sharing stacks ----
 
 static void bump(void *arg)
@@ -380,6 +434,41 @@ static void stacks_have_limits(void)
     IS(gn_go_with(&o, nothing, NULL), -EINVAL, "a limit that is too low");
 }
 
+struct gate {
+    struct gn_wg all, open;
+};
+
+static void pass_gate(void *arg)
+{
+    struct gate *g = arg;
+
+    gn_wg_wait(&g->open);
+    gn_wg_done(&g->all);
+}
+
+// The pages that dead stacks keep are given back when memory is short.
+static void dead_stacks_give_way(void)
+{
+    struct gate g = {.all = {0}};
+    uint64_t total = stats().frames_total;
+    unsigned many = total / 64 < 300 ? (unsigned)total / 64 : 300;
+
+    gn_wg_add(&g.open, 1);
+    gn_wg_add(&g.all, many);
+    for (unsigned i = 0; i < many; i++)
+        gn_go(pass_gate, &g);
+    gn_wg_done(&g.open);
+    gn_wg_wait(&g.all);
+    while (gn_go_count() > 1)
+        gn_yield();
+    uint64_t before = stats().frames_free, got = mm_reclaim(total);
+    uint64_t after = stats().frames_free;
+
+    ok(got >= many && after >= before + many,
+       "%lu of %u pages of dead stacks came back", (long)(after - before),
+       many);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -389,8 +478,10 @@ int main(int argc, char **argv)
     registers_survive();
     pinned_stay();
     values_are_a_goroutines_own();
+    the_c_library_is_everybodys();
     stacks_are_shared();
     stacks_have_limits();
+    dead_stacks_give_way();
     all_run_once();
     return tap_end();
 }

@@ -83,7 +83,7 @@ static inline bool filled(const char *p, size_t npages)
 
 // The stack grows now: its pages are counted against the rest as they come, and
 // tests compare what is promised before and after a call.
-static NOINLINE void grow_stack(void)
+__attribute__((unused)) static NOINLINE void grow_stack(void)
 {
     volatile char deep[64 * 1024];
 

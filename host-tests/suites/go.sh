@@ -48,3 +48,12 @@ add go/overflow-option dies 2 '^runtime: goroutine stack exceeds 524288-byte lim
     -o stack.limit=512K @mustdie stack_overflow
 add go/many-1cpu tap -m 1G @many 100000
 add go/many-2cpu tap -c 2 -m 1G @many 100000
+
+# Lines that goroutines print are whole.
+lines_case() # image
+{
+    guest -c 4 -o "stress=preempt seed=3" "$1" 1
+    status_is 0
+    [ "$(grep -cE '^# ([0-9]+) \1 \1 \1$' out)" = 150 ] || fail "not 150 lines as they were printed"
+}
+add go/lines lines_case @goroutines

@@ -37,8 +37,9 @@ enum {
 
 enum {
     SHARERS = 16,     // slots with one leaf table
-    WARM_MOST = 1024, // dead stacks that keep their top page
-    DYING_MOST = 64,  // others that lose it together
+    WARM_MOST = 1024, // dead stacks that keep their top page, or a part of RAM
+    WARM_SHARE = 64,
+    DYING_MOST = 64, // others that lose it together
 };
 
 static uint64_t limit_option = 64 * MIB;
@@ -46,12 +47,12 @@ OPTION_ROW(opt_limit, "stack.limit",
            "most bytes of a goroutine's stack, with K, M, G (64M; at most 16G)",
            &limit_option, NULL, STACK_LIMIT_MIN, STACK_LIMIT_MAX, OPTION_SIZE);
 
-static struct g *free_slots; // [mm_lock] by next; then those of several slots
-static struct g *free_large; // [mm_lock]
-static unsigned nwarm;       // [mm_lock] of these, with their top page
-static struct g *dying;      // [mm_lock] about to lose it
-static unsigned ndying;      // [mm_lock]
-static size_t nslots;        // [mm_lock] slots ever used
+// Dead stacks, by next: with their top page, without it, of several slots.
+static struct g *free_warm, *free_cold, *free_large; // [mm_lock]
+static unsigned nwarm, warm_most;                    // [mm_lock], [c]
+static struct g *dying; // [mm_lock] about to lose it
+static unsigned ndying; // [mm_lock]
+static size_t nslots;   // [mm_lock] slots ever used
 
 static enum fault_result stack_fault(struct region *r, uintptr_t va,
                                      unsigned access, uintptr_t rsp);
@@ -65,14 +66,6 @@ static struct region stack_area = {
     .name = "stacks",
     .flags = REGION_FIXED,
 };
-
-void stack_init(void)
-{
-    stack_area.start = ARCH_STACK_BASE;
-    stack_area.end = ARCH_STACK_END;
-    if (region_add(&stack_area) != 0)
-        panic("stack: the area of the stacks is taken");
-}
 
 static uintptr_t slot_base(size_t slot)
 {
@@ -275,7 +268,9 @@ static struct g *new_slots(size_t n)
 
 static struct g *take_slots(size_t n)
 {
-    struct g **at = n == 1 ? &free_slots : &free_large;
+    struct g **at = n > 1               ? &free_large
+                    : free_warm != NULL ? &free_warm
+                                        : &free_cold;
 
     while (*at != NULL && (*at)->slots != n)
         at = &(*at)->next;
@@ -289,7 +284,9 @@ static struct g *take_slots(size_t n)
 
 static void give_slots(struct g *g)
 {
-    struct g **list = g->slots == 1 ? &free_slots : &free_large;
+    struct g **list = g->slots > 1 ? &free_large
+                      : g->warm    ? &free_warm
+                                   : &free_cold;
 
     g->next = *list;
     *list = g;
@@ -364,6 +361,47 @@ static void cool(struct g *g)
     spin_unlock(&mm_lock);
 }
 
+struct reclaim_call {
+    uint64_t wanted, got;
+};
+
+// The pages of dead stacks go first when memory is short.
+static void reclaim_call(void *arg)
+{
+    struct reclaim_call *c = arg;
+    struct g *many;
+
+    do {
+        unsigned n = 0;
+
+        spin_lock(&mm_lock);
+        many = dying;
+        n = ndying;
+        dying = NULL;
+        ndying = 0;
+        for (struct g *g; (g = free_warm) != NULL && n < DYING_MOST; n++) {
+            free_warm = g->next;
+            g->warm = false;
+            nwarm--;
+            g->next = many;
+            many = g;
+        }
+        spin_unlock(&mm_lock);
+        if (many != NULL)
+            cool(many);
+        c->got += n;
+    } while (many != NULL && c->got < c->wanted);
+}
+
+static uint64_t reclaim(uint64_t npages, enum mm_pressure level)
+{
+    struct reclaim_call c = {npages, 0};
+
+    (void)level;
+    arch_on_system_stack(reclaim_call, &c);
+    return c.got;
+}
+
 void stack_free(struct g *g)
 {
     struct g *many = NULL;
@@ -376,7 +414,7 @@ void stack_free(struct g *g)
         mm_uncharge(vm_drop_range(g->low, stack_top(g) - PAGE_SIZE));
     // The top page stays warm, if there are not many such already.
     spin_lock(&mm_lock);
-    g->warm = nwarm < WARM_MOST && !mm_frames_scarce();
+    g->warm = nwarm < warm_most && !mm_frames_scarce();
     if (g->warm) {
         nwarm++;
         give_slots(g);
@@ -392,6 +430,18 @@ void stack_free(struct g *g)
     spin_unlock(&mm_lock);
     if (many != NULL)
         cool(many);
+}
+
+void stack_init(void)
+{
+    static struct mm_reclaimer r = {.reclaim = reclaim};
+
+    warm_most = (unsigned)min_u64(frame_stats().total / WARM_SHARE, WARM_MOST);
+    mm_reclaimer_add(&r);
+    stack_area.start = ARCH_STACK_BASE;
+    stack_area.end = ARCH_STACK_END;
+    if (region_add(&stack_area) != 0)
+        panic("stack: the area of the stacks is taken");
 }
 
 uint64_t stack_trim(struct g *g, uintptr_t sp)
