@@ -37,6 +37,7 @@ enum {
 
 enum {
     SHARERS = 16,     // slots with one leaf table
+    TO_BEGIN = 16,    // frames that can be promised when a goroutine is made
     WARM_MOST = 1024, // dead stacks that keep their top page, or a part of RAM
     WARM_SHARE = 64,
     DYING_MOST = 64, // others that lose it together
@@ -330,7 +331,13 @@ struct g *stack_alloc(size_t reserve, size_t limit)
 
     if (c.limit < STACK_LIMIT_MIN || c.limit > STACK_LIMIT_MAX)
         return NULL;
+    // What it takes is counted as it is mapped, and can't be refused then. So there
+    // has to be that much, and something to grow, before it begins.
+    if (!mm_charge(TO_BEGIN) &&
+        (mm_reclaim(TO_BEGIN) == 0 || !mm_charge(TO_BEGIN)))
+        return NULL;
     arch_on_system_stack(alloc_call, &c);
+    mm_uncharge(TO_BEGIN);
     return c.g;
 }
 
