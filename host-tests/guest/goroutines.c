@@ -269,6 +269,94 @@ static void values_are_a_goroutines_own(void)
     IS(gn_go_id(), 1, "main is goroutine 1");
 }
 
+// ---- looking at all ----
+
+struct gate {
+    struct gn_wg closed, all;
+};
+
+static void wait_at_gate(void *arg)
+{
+    struct gate *gate = arg;
+
+    gn_wg_wait(&gate->closed);
+    gn_wg_done(&gate->all);
+}
+
+// How many of the list have that name and state.
+static unsigned count_in(const struct gn_go_info *list, size_t n,
+                         const char *name, const char *state)
+{
+    unsigned found = 0;
+
+    for (size_t i = 0; i < n; i++)
+        found += strcmp(list[i].name, name) == 0 &&
+                 strcmp(list[i].state, state) == 0;
+    return found;
+}
+
+static void all_are_listed(void)
+{
+    enum { MANY = 20 };
+    struct gn_go_info list[MANY + 5];
+    struct gate gate = {0};
+    size_t n, ids = 0;
+
+    while (gn_go_count() > 1)
+        gn_yield();
+    IS(gn_go_list(list, MANY + 5), 1, "main alone");
+    ok(list[0].id == 1 && count_in(list, 1, "main", "running") == 1,
+       "it has number 1 and runs");
+    gn_wg_add(&gate.closed, 1);
+    gn_wg_add(&gate.all, MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        gn_go_with(&(struct gn_go_options){.name = i % 2 ? "odd" : NULL},
+                   wait_at_gate, &gate);
+    // They are on their way to the gate.
+    do {
+        gn_yield();
+        n = gn_go_list(list, MANY + 5);
+    } while (count_in(list, n, "", "sync.WaitGroup.Wait") < MANY / 2 ||
+             count_in(list, n, "odd", "sync.WaitGroup.Wait") < MANY / 2);
+    IS(n, MANY + 1, "all are listed");
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < i; k++)
+            ids += list[i].id == list[k].id;
+    }
+    IS(ids, 0, "each once");
+    IS(gn_go_list(list, 3), 3, "no more than there is room for");
+    IS(gn_go_list(list, 0), 0, "nor with none");
+    gn_wg_done(&gate.closed);
+    gn_wg_wait(&gate.all);
+}
+
+// Others come and go: what is listed is a name that somebody has or had.
+static void listed_while_they_run(void)
+{
+    enum { MANY = 200 };
+    struct gn_go_info list[MANY];
+    struct gn_wg wg = {0};
+    static struct job job[MANY];
+    unsigned strange = 0;
+
+    gn_wg_add(&wg, MANY);
+    for (uintptr_t i = 0; i < MANY; i++) {
+        job[i] = (struct job){&wg, i};
+        if (gn_go_with(&(struct gn_go_options){.name = "short"}, add_and_done,
+                       &job[i]) != 0)
+            gn_wg_done(&wg);
+        size_t n = gn_go_list(list, MANY);
+
+        for (size_t k = 0; k < n; k++)
+            strange +=
+                list[k].id == 0 || list[k].state == NULL ||
+                (strcmp(list[k].name, "short") != 0 &&
+                 strcmp(list[k].name, "main") != 0 && list[k].name[0] != '\0');
+    }
+    gn_wg_wait(&wg);
+    IS(strange, 0, "a list while they come and go");
+}
+
 // ---- sharing stacks ----
 
 static void bump(void *arg)
@@ -389,6 +477,8 @@ int main(int argc, char **argv)
     registers_survive();
     pinned_stay();
     values_are_a_goroutines_own();
+    all_are_listed();
+    listed_while_they_run();
     stacks_are_shared();
     stacks_have_limits();
     all_run_once();
