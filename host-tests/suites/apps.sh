@@ -28,6 +28,7 @@ add same/boot same_runs @boot cpus=1
 add same/lua same_lua @lua
 add same/libc same_runs @prints
 add same/tour same_runs @tour heap span tiny large return fragments
+add same/tour-goroutines same_runs @tour grow goroutines
 add same/mustdie same_runs @mustdie nil_in_qsort
 add streams/stdout-only stdout_only
 
