@@ -269,6 +269,35 @@ static void values_are_a_goroutines_own(void)
     IS(gn_go_id(), 1, "main is goroutine 1");
 }
 
+// ---- wait groups ----
+
+static void wait_and_say(void *arg)
+{
+    gn_wg_wait(arg);
+    atomic_store(&sum, 1);
+}
+
+// A group on a stack goes when gn_wg_wait returns: not while gn_wg_done, which has
+// made it 0, is about to unlock it on another CPU.
+static void groups_may_go_after_the_wait(void)
+{
+    enum { NOBODY = ARCH_MAX_CPUS + 1, LONG_NS = 20000000 };
+    struct gn_wg wg = {.lock_ = NOBODY, .n_ = 0};
+    uint64_t until = arch_mono_ns() + LONG_NS;
+
+    if (gn_cpu_count() == 1)
+        return;
+    sum = 0;
+    gn_cpu_start((gn_cpu_id() + 1) % gn_cpu_count(), wait_and_say, &wg);
+    while (arch_mono_ns() < until && sum == 0)
+        ;
+    IS(sum, 0, "nobody returns while the group is locked");
+    atomic_store(&wg.lock_, 0);
+    while (sum == 0)
+        gn_yield();
+    ok(true, "but then");
+}
+
 // ---- looking at all ----
 
 struct gate {
@@ -477,6 +506,7 @@ int main(int argc, char **argv)
     registers_survive();
     pinned_stay();
     values_are_a_goroutines_own();
+    groups_may_go_after_the_wait();
     all_are_listed();
     listed_while_they_run();
     stacks_are_shared();
