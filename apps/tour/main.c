@@ -1,5 +1,6 @@
 // A tour of Gneiss's memory, with live figures: what is mapped where, what a
-// page fault does, how frames are shared and moved, and how malloc deals them out.
+// page fault does, how frames are shared and moved, what goroutines take and who
+// runs where, and how malloc deals memory out.
 //
 //   make run APP=tour                 all of it
 //   make run APP=tour ARGS="cow move" some chapters
@@ -7,6 +8,8 @@
 //
 // Every statement marked "ok" was checked just then; the status is 1 if one is
 // false.
+
+#include <gneiss/go.h>
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,6 +35,8 @@ static const struct chapter {
     {"move", "moving memory without copying a byte", chapter_move},
     {"shootdown", "what one CPU unmaps, no CPU sees", chapter_shootdown},
     {"stack", "a stack grows, and nothing moves", chapter_stack},
+    {"grow", "what a goroutine's stack takes, and gives back", chapter_grow},
+    {"goroutines", "on all CPUs, and none keeps one", chapter_goroutines},
     {"heap", "follow 48 bytes from malloc down to a frame", chapter_heap},
     {"span", "a span and the bits that say what is free", chapter_span},
     {"tiny", "small objects without pointers share 16 bytes", chapter_tiny},
@@ -155,6 +160,12 @@ char get(const char *p)
 void put(char *p, char value)
 {
     *(volatile char *)p = value;
+}
+
+void wait_until_alone(void)
+{
+    while (gn_go_count() > 1)
+        gn_yield();
 }
 
 static void show(const struct chapter *c)

@@ -39,6 +39,9 @@ const char *bar(char c, unsigned n);
 char get(const char *p);
 void put(char *p, char value);
 
+// Returns when the other goroutines have ended.
+void wait_until_alone(void);
+
 // ---- chapters ----
 
 void chapter_map(void);
@@ -52,6 +55,8 @@ void chapter_alias(void);
 void chapter_move(void);
 void chapter_shootdown(void);
 void chapter_stack(void);
+void chapter_grow(void);
+void chapter_goroutines(void);
 void chapter_heap(void);
 void chapter_span(void);
 void chapter_tiny(void);

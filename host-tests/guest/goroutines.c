@@ -323,6 +323,123 @@ static void the_c_library_is_everybodys(void)
     IS(sum, 0, "strtok and rand have a state for each goroutine");
 }
 
+// ---- wait groups ----
+
+static void wait_and_say(void *arg)
+{
+    gn_wg_wait(arg);
+    atomic_store(&sum, 1);
+}
+
+// A group on a stack goes when gn_wg_wait returns: not while gn_wg_done, which has
+// made it 0, is about to unlock it on another CPU.
+static void groups_may_go_after_the_wait(void)
+{
+    enum { NOBODY = ARCH_MAX_CPUS + 1, LONG_NS = 20000000 };
+    struct gn_wg wg = {.lock_ = NOBODY, .n_ = 0};
+    uint64_t until = arch_mono_ns() + LONG_NS;
+
+    if (gn_cpu_count() == 1)
+        return;
+    sum = 0;
+    gn_cpu_start((gn_cpu_id() + 1) % gn_cpu_count(), wait_and_say, &wg);
+    while (arch_mono_ns() < until && sum == 0)
+        ;
+    IS(sum, 0, "nobody returns while the group is locked");
+    atomic_store(&wg.lock_, 0);
+    while (sum == 0)
+        gn_yield();
+    ok(true, "but then");
+}
+
+// ---- looking at all ----
+
+struct gate {
+    struct gn_wg closed, all;
+};
+
+static void wait_at_gate(void *arg)
+{
+    struct gate *gate = arg;
+
+    gn_wg_wait(&gate->closed);
+    gn_wg_done(&gate->all);
+}
+
+// How many of the list have that name and state.
+static unsigned count_in(const struct gn_go_info *list, size_t n,
+                         const char *name, const char *state)
+{
+    unsigned found = 0;
+
+    for (size_t i = 0; i < n; i++)
+        found += strcmp(list[i].name, name) == 0 &&
+                 strcmp(list[i].state, state) == 0;
+    return found;
+}
+
+static void all_are_listed(void)
+{
+    enum { MANY = 20 };
+    struct gn_go_info list[MANY + 5];
+    struct gate gate = {0};
+    size_t n, ids = 0;
+
+    while (gn_go_count() > 1)
+        gn_yield();
+    IS(gn_go_list(list, MANY + 5), 1, "main alone");
+    ok(list[0].id == 1 && count_in(list, 1, "main", "running") == 1,
+       "it has number 1 and runs");
+    gn_wg_add(&gate.closed, 1);
+    gn_wg_add(&gate.all, MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        gn_go_with(&(struct gn_go_options){.name = i % 2 ? "odd" : NULL},
+                   wait_at_gate, &gate);
+    // They are on their way to the gate.
+    do {
+        gn_yield();
+        n = gn_go_list(list, MANY + 5);
+    } while (count_in(list, n, "", "sync.WaitGroup.Wait") < MANY / 2 ||
+             count_in(list, n, "odd", "sync.WaitGroup.Wait") < MANY / 2);
+    IS(n, MANY + 1, "all are listed");
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < i; k++)
+            ids += list[i].id == list[k].id;
+    }
+    IS(ids, 0, "each once");
+    IS(gn_go_list(list, 3), 3, "no more than there is room for");
+    IS(gn_go_list(list, 0), 0, "nor with none");
+    gn_wg_done(&gate.closed);
+    gn_wg_wait(&gate.all);
+}
+
+// Others come and go: what is listed is a name that somebody has or had.
+static void listed_while_they_run(void)
+{
+    enum { MANY = 200 };
+    struct gn_go_info list[MANY];
+    struct gn_wg wg = {0};
+    static struct job job[MANY];
+    unsigned strange = 0;
+
+    gn_wg_add(&wg, MANY);
+    for (uintptr_t i = 0; i < MANY; i++) {
+        job[i] = (struct job){&wg, i};
+        if (gn_go_with(&(struct gn_go_options){.name = "short"}, add_and_done,
+                       &job[i]) != 0)
+            gn_wg_done(&wg);
+        size_t n = gn_go_list(list, MANY);
+
+        for (size_t k = 0; k < n; k++)
+            strange +=
+                list[k].id == 0 || list[k].state == NULL ||
+                (strcmp(list[k].name, "short") != 0 &&
+                 strcmp(list[k].name, "main") != 0 && list[k].name[0] != '\0');
+    }
+    gn_wg_wait(&wg);
+    IS(strange, 0, "a list while they come and go");
+}
+
 // ---- sharing stacks ----
 
 static void bump(void *arg)
@@ -434,18 +551,6 @@ static void stacks_have_limits(void)
     IS(gn_go_with(&o, nothing, NULL), -EINVAL, "a limit that is too low");
 }
 
-struct gate {
-    struct gn_wg all, open;
-};
-
-static void pass_gate(void *arg)
-{
-    struct gate *g = arg;
-
-    gn_wg_wait(&g->open);
-    gn_wg_done(&g->all);
-}
-
 // The pages that dead stacks keep are given back when memory is short.
 static void dead_stacks_give_way(void)
 {
@@ -453,11 +558,11 @@ static void dead_stacks_give_way(void)
     uint64_t total = stats().frames_total;
     unsigned many = total / 64 < 300 ? (unsigned)total / 64 : 300;
 
-    gn_wg_add(&g.open, 1);
+    gn_wg_add(&g.closed, 1);
     gn_wg_add(&g.all, many);
     for (unsigned i = 0; i < many; i++)
-        gn_go(pass_gate, &g);
-    gn_wg_done(&g.open);
+        gn_go(wait_at_gate, &g);
+    gn_wg_done(&g.closed);
     gn_wg_wait(&g.all);
     while (gn_go_count() > 1)
         gn_yield();
@@ -479,6 +584,9 @@ int main(int argc, char **argv)
     pinned_stay();
     values_are_a_goroutines_own();
     the_c_library_is_everybodys();
+    groups_may_go_after_the_wait();
+    all_are_listed();
+    listed_while_they_run();
     stacks_are_shared();
     stacks_have_limits();
     dead_stacks_give_way();

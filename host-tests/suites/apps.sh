@@ -5,6 +5,15 @@ add wordcount/stdin wordcount_stdin @wordcount
 add wordcount/tree wordcount_tree @wordcount
 add wordcount/edges wordcount_edges @wordcount
 add wordcount/make wordcount_make
+for cpus in 1 2 4; do
+    add "pwordcount/${cpus}cpu" pwordcount_case @pwordcount @wordcount -c "$cpus"
+    add "pwordcount/preempt-${cpus}cpu" pwordcount_case @pwordcount @wordcount \
+        -c "$cpus" -o "stress=preempt seed=$cpus"
+done
+add pwordcount/q35-qemu64-2cpu pwordcount_case @pwordcount @wordcount -c 2 \
+    -M q35 --cpu qemu64 -m 16M
+add pwordcount/memory pwordcount_memory @pwordcount
+add pwordcount/make pwordcount_make
 add lua/language lua_case language @lua
 add lua/system lua_case system @lua
 add lua/status lua_status @lua
@@ -19,6 +28,7 @@ add same/boot same_runs @boot cpus=1
 add same/lua same_lua @lua
 add same/libc same_runs @prints
 add same/tour same_runs @tour heap span tiny large return fragments
+add same/tour-goroutines same_runs @tour grow goroutines
 add same/mustdie same_runs @mustdie nil_in_qsort
 add streams/stdout-only stdout_only
 
@@ -188,6 +198,89 @@ wordcount_make()
     same expected.3 out "| head -n 3"
     make_run APP=wordcount <'some dir/a file' 2>err | grep -v '^\$ ' >out
     same expected out "make run APP=wordcount <file"
+}
+
+# Both word counters print the same, to both streams and as status, but for their
+# names in messages.
+both_count() # what, pwordcount, wordcount, options, --, argument...
+{
+    local what=$1 one=$2 other=$3 options=()
+    shift 3
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    guest "${options[@]}" "$other" "$@"
+    mv out expected
+    grep '^wordcount: ' err | sed 's/^/p/' >expected.err
+    local expected_status=$status
+    guest "${options[@]}" "$one" "$@"
+    status_is "$expected_status"
+    same expected out "$what: the outputs"
+    grep '^pwordcount: ' err >err.own
+    same expected.err err.own "$what: the messages"
+}
+
+# Blocks are of 64 KiB: words that end at a border, before it and behind it, that
+# fill a block, and that fill several.
+pwordcount_case() # pwordcount, wordcount, option of the runner...
+{
+    local images=("$1" "$2") options=("${@:3}") n
+    make_text 600000 $((${#options[@]} + 7)) >text
+    both_count "random text" "${images[@]}" -f text "${options[@]}" -- text
+    [ "$(wc -l <expected)" = 20 ] || fail "wordcount printed too little"
+    shell_count text >expected
+    same expected out "random text: what the shell counts"
+    for n in -2 -1 0 1 2; do
+        head -c $((65536 + n)) /dev/zero | tr '\0' Q
+        printf ' '
+    done >borders
+    both_count "words of a block" "${images[@]}" -f borders "${options[@]}" -- \
+        borders borders
+    head -c 300000 /dev/zero | tr '\0' L >long
+    : >empty
+    printf 'under' >a
+    printf 'stand. \303\204 caf\303\251 x' >b
+    head -c 150000 /dev/urandom >random
+    both_count "all kinds" "${images[@]}" -f long -f empty -f a -f b -f random \
+        "${options[@]}" -- empty a b random empty long long a random b missing a
+    [ "$status" != 0 ] || fail "a missing file is no error"
+    both_count "nothing" "${images[@]}" -f empty "${options[@]}" -- empty
+    mkdir -p tree/deep
+    head -c 70000 text >tree/1
+    tail -c 70000 text >tree/deep/2
+    both_count "a directory" "${images[@]}" -f tree "${options[@]}" -- tree
+    both_count "all that was given" "${images[@]}" -f tree "${options[@]}" --
+    head -c 200000 text >part
+    echo "\$ tools/run -t $TIMEOUT_S ${options[*]} $1 <part"
+    "$root/tools/run" -t $TIMEOUT_S "${options[@]}" "$1" <part >out 2>err
+    status=$?
+    status_is 0
+    shell_count part >expected
+    same expected out "standard input"
+}
+
+# Too little memory is a message and a status, from whichever goroutine it comes.
+pwordcount_memory() # image
+{
+    head -c 1500000 /dev/zero | tr '\0' L >long
+    guest -m 4M -c 2 -f long "$1" long
+    status_is 1
+    err_has '^pwordcount: out of memory after [0-9]+ words$'
+}
+
+pwordcount_make()
+{
+    make_text 30000 5 >text
+    shell_count text >expected
+    make_run APP=pwordcount FILES="'$PWD/text'" >out.all 2>err
+    grep -v '^\$ ' out.all >out
+    same expected out "make run APP=pwordcount"
+    err_has '4 CPUs'
+    make -s --no-print-directory -C "$root" host APP=pwordcount >out 2>&1 &&
+        fail "there are no goroutines in a process"
+    out_has 'pwordcount counts with goroutines: make run APP=pwordcount'
 }
 
 # ---- Lua ----

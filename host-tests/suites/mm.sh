@@ -64,6 +64,9 @@ add mm/tour-1cpu tour_case 1 @tour
 add mm/tour-4cpu tour_case 4 @tour
 add mm/tour-16M tour_case 2 @tour -m 16M
 add mm/tour-64M tour_case 4 @tour -m 64M
+for cpus in 1 2 4; do
+    add "mm/tour-goroutines-${cpus}cpu" tour_goroutines "$cpus" @tour
+done
 for option in fill=1 random=1 check=100 delay=0 keep=64M limit=2M; do
     add "mm/tour-heap.${option%=*}" tour_case 2 @tour -o "heap.$option"
 done
@@ -238,9 +241,31 @@ tour_case() # cpus, image, option of the runner...
     guest -c "$1" "${@:3}" "$2"
     status_is 0
     [ "$(wc -L <out)" -le 80 ] || fail "a line of the tour is longer than 80"
-    out_has 'all true$'
+    out_has '^tour: 19 chapters, .* all true$'
     guest -c "$1" "$2" list
     status_is 0
+    [ "$(wc -l <out)" = 19 ] || fail "the list has not 19 chapters"
+}
+
+# These two leave nothing behind that the second time, or the heap's chapters,
+# would see; whenever a CPU is taken away.
+tour_goroutines() # cpus, image
+{
+    local option
+    for option in "" "stress=preempt seed=$1" stack.limit=128K \
+        stack.limit=16G; do
+        guest -c "$1" -o "$option" "$2" grow goroutines grow goroutines heap \
+            span tiny return fragments
+        status_is 0
+        [ "$(wc -L <out)" -le 80 ] || fail "a line is longer than 80"
+        out_has '^tour: 9 chapters, 0 skipped; .* all true$'
+        out_has '^  goroutine 1  +main +running$'
+        out_has '^  goroutine [0-9]+ +waiter +sync\.WaitGroup\.Wait$'
+        out_has '^  goroutine [0-9]+ +loop +[a-z]+$'
+    done
+    guest -c "$1" -M q35 --cpu qemu64 -m 8M "$2" grow goroutines
+    status_is 0
+    out_has 'all true$'
 }
 
 memload_case() # image

@@ -52,6 +52,25 @@ size_t gn_go_count(void)
     return g_count();
 }
 
+// No lock, as in a report: what was read is kept if the slot has not changed hands.
+size_t gn_go_list(struct gn_go_info *list, size_t max)
+{
+    const struct g *g;
+    size_t n = 0;
+
+    for (size_t i = 0; n < max && (g = stack_nth(i)) != NULL; i++) {
+        uint64_t id = *(const volatile uint64_t *)&g->id;
+
+        if (id == 0 || g->state == G_FREE)
+            continue;
+        list[n] = (struct gn_go_info){id, g->name, g_state_name(g)};
+        if (list[n].name != NULL && g->state != G_FREE &&
+            *(const volatile uint64_t *)&g->id == id)
+            n++;
+    }
+    return n;
+}
+
 // ---- values of a goroutine ----
 
 enum { KEYS = 64 };

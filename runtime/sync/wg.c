@@ -5,6 +5,8 @@
 
 #include <gneiss/sync.h>
 
+#include <stdatomic.h>
+
 #include "runtime/sched/sched.h"
 
 struct waiter {
@@ -30,7 +32,9 @@ static void add_call(void *arg)
     struct add_call *c = arg;
 
     spin_lock(lock_of(c->w));
-    c->left = c->w->n_ += c->n;
+    c->left = c->w->n_ + c->n;
+    // Release: who reads it finds the group locked, or what was done before.
+    __atomic_store_n(&c->w->n_, c->left, __ATOMIC_RELEASE);
     if (c->left == 0) {
         c->woken = c->w->waiters_;
         c->w->waiters_ = NULL;
@@ -84,8 +88,11 @@ void gn_wg_wait(struct gn_wg *w)
 {
     struct wait_call c = {.w = w, .me = {.g = g_current()}};
 
-    // Acquire: pairs with the unlock of who made it 0.
-    if (__atomic_load_n(&w->n_, __ATOMIC_ACQUIRE) == 0)
+    // Acquire: pairs with the release in add_call. While it is locked, who made it
+    // 0 has yet to unlock it, and the caller may have it on its stack: it must not
+    // go before. Then we queue up for the lock.
+    if (__atomic_load_n(&w->n_, __ATOMIC_ACQUIRE) == 0 &&
+        atomic_load_explicit(&w->lock_, memory_order_acquire) == 0)
         return;
     g_park("sync.WaitGroup.Wait", wait_call, &c);
 }

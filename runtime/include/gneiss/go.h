@@ -44,6 +44,18 @@ uint64_t gn_go_id(void);
 // How many exist, main included.
 size_t gn_go_count(void);
 
+struct gn_go_info {
+    uint64_t id;
+    const char *name;  // as it was given, "" if it was not
+    const char *state; // "running", "runnable", or what it waits for, in Go's
+                       // words: "sleep", "sync.WaitGroup.Wait"
+};
+
+// Fills the list with those that exist, max at most, in no particular order, and
+// returns how many these are. It stops nobody: the states are those of slightly
+// different moments, and who comes or goes meanwhile may be missing.
+size_t gn_go_list(struct gn_go_info *list, size_t max);
+
 // ---- values of a goroutine --------------------------------------------------
 //
 // _Thread_local variables are a goroutine's own, too, and faster; these are for

@@ -1,0 +1,137 @@
+// The most frequent words of its files, counted on all CPUs: prints what
+// apps/wordcount prints, and takes the same arguments.
+//
+// main() reads the input into blocks, each of which ends where a word does, and
+// starts a goroutine for each: it counts into the table that belongs to the
+// block's place. There are two places for a CPU, used in turn: one is filled while
+// the others are counted. At the end the tables are added up.
+//
+//   input --> | block 0 | block 1 | ... | block 2 * CPUs - 1 |
+//                  |         |                   |
+//                table 0   table 1     ...     table n - 1    --> one table
+
+#include <gneiss/cpu.h>
+#include <gneiss/go.h>
+#include <gneiss/sync.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "apps/wordcount/input.h"
+#include "apps/wordcount/words.h"
+
+const char program[] = "pwordcount";
+
+enum { BLOCK = 65536, PLACES_PER_CPU = 2 };
+
+// [m]: main's while `busy` is 0, then the goroutine's.
+struct place {
+    struct gn_wg busy;       // one thing to be done: to count the block
+    struct words words;      // [m]
+    unsigned char *block;    // [m]
+    size_t length, capacity; // [m] bytes
+};
+
+struct counter {
+    struct place *places;
+    size_t nplaces, at; // at: the one that is being filled
+};
+
+// Has room for n bytes more.
+static void reserve(struct place *p, size_t n)
+{
+    size_t capacity = p->capacity == 0 ? BLOCK : p->capacity;
+
+    while (capacity - p->length < n)
+        capacity *= 2;
+    if (capacity != p->capacity)
+        p->block = words_check(realloc(p->block, capacity), p->words.nwords);
+    p->capacity = capacity;
+}
+
+static void append(struct place *p, const unsigned char *bytes, size_t n)
+{
+    reserve(p, n);
+    memcpy(p->block + p->length, bytes, n);
+    p->length += n;
+}
+
+static void count_block(void *arg)
+{
+    struct place *p = arg;
+
+    words_count(&p->words, p->block, p->length);
+    words_end(&p->words);
+    p->length = 0;
+    gn_wg_done(&p->busy);
+}
+
+// Starts counting the first n bytes of the block. The rest goes on in the next
+// place, once that one is counted.
+static void hand_over(struct counter *c, size_t n)
+{
+    struct place *p = &c->places[c->at];
+
+    c->at = (c->at + 1) % c->nplaces;
+    gn_wg_wait(&c->places[c->at].busy);
+    append(&c->places[c->at], p->block + n, p->length - n);
+    p->length = n;
+    gn_wg_add(&p->busy, 1);
+    // Without memory for a goroutine it is done here.
+    if (gn_go_with(&(struct gn_go_options){.name = "counter"}, count_block,
+                   p) != 0)
+        count_block(p);
+}
+
+// How many bytes of the block can be counted without what follows: those before
+// the word that its end may have cut.
+static size_t whole_words(const struct place *p)
+{
+    size_t n = p->length;
+
+    while (n > 0 && words_is_letter(p->block[n - 1]))
+        n--;
+    return n;
+}
+
+static void take(const unsigned char *bytes, size_t n, void *arg)
+{
+    struct counter *c = arg;
+
+    while (n > 0) {
+        struct place *p = &c->places[c->at];
+        size_t room, whole;
+
+        reserve(p, 1);
+        room = p->capacity - p->length;
+        room = n < room ? n : room;
+        append(p, bytes, room);
+        bytes += room;
+        n -= room;
+        // A word that fills a block makes it larger.
+        if (p->length == p->capacity && (whole = whole_words(p)) > 0)
+            hand_over(c, whole);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct counter c = {.nplaces = (size_t)PLACES_PER_CPU * gn_cpu_count()};
+    static struct words all;
+
+    c.places = words_check(calloc(c.nplaces, sizeof *c.places), 0);
+    bool ok = input_read(argc, argv, take, &c);
+
+    hand_over(&c, c.places[c.at].length);
+    for (size_t i = 0; i < c.nplaces; i++) {
+        struct place *p = &c.places[i];
+
+        gn_wg_wait(&p->busy);
+        words_merge(&all, &p->words);
+        free(p->block);
+    }
+    free(c.places);
+    words_print_top(&all);
+    return ok && fflush(stdout) == 0 ? 0 : 1;
+}
