@@ -78,7 +78,11 @@ const char *g_state_name(const struct g *g)
     static const char *const names[] = {"free", "waiting", "runnable",
                                         "running"};
 
-    return g->state == G_PARKED && g->why != NULL ? g->why : names[g->state];
+    // Once: it may go on meanwhile.
+    unsigned state = g->state;
+    const char *why = *(const char *const volatile *)&g->why;
+
+    return state == G_PARKED && why != NULL ? why : names[state];
 }
 
 // ---- making ready ----
