@@ -46,7 +46,7 @@ for cpus in 1 4; do
 done
 # A gibibyte, in one page where the CPU has such.
 add mm/huge-1cpu tap -M q35 -m 4G @mem_huge
-add mm/huge-4cpu tap -c 4 -m 4G @mem_huge 4
+add mm/huge-4cpu tap -c 4 -m 4G @mem_huge
 add mm/huge-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 4G @mem_huge
 add mm/fail-boot fail_boot_case @hello
 for test in "mem_dirty 4" mem_race mem_tight "mem_chaos 1000 5"; do

@@ -124,6 +124,10 @@ void preempt_init(struct p *p)
     // Behind p in its page, if there is room.
     p->stop_area =
         rest + arch_full_size() <= PAGE_SIZE ? (char *)p + rest : take_area(p);
+    // The first ones where there is plenty: later their frame could lie in what
+    // was about to become a large block.
+    if (p->areas == NULL && frame_stats().total > 64 * MIB / PAGE_SIZE)
+        more_areas(p);
     if (p->stop_area == NULL)
         panic("mm: no frame left during start-up: run with more MEM");
 }
