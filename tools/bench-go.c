@@ -9,15 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cycles.h"
+
 enum { TURNS = 20000, CREATED = 2000, PARKED = 100000, DEEP_BYTES = 590000 };
-
-static uint64_t cycles(void)
-{
-    uint32_t lo, hi;
-
-    __asm__ volatile("lfence\n\trdtsc" : "=a"(lo), "=d"(hi)::"memory");
-    return (uint64_t)hi << 32 | lo;
-}
 
 static void result(const char *name, uint64_t total, uint64_t n)
 {

@@ -14,20 +14,14 @@
 #include <string.h>
 #include <time.h>
 
+#include "cycles.h"
+
 enum {
     PAGE = 4096,
     PAGES = 4096, // 16 MiB
     DEPTH = 2048, // frames of a page
     CALLS = 100000,
 };
-
-static uint64_t cycles(void)
-{
-    uint32_t lo, hi;
-
-    __asm__ volatile("lfence\n\trdtsc" : "=a"(lo), "=d"(hi)::"memory");
-    return (uint64_t)hi << 32 | lo;
-}
 
 static void result(const char *name, uint64_t total, uint64_t n)
 {

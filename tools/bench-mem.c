@@ -37,6 +37,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cycles.h"
+
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)
 
@@ -305,14 +307,6 @@ static void ram(void)
 #endif
 
 // ---- measuring ----
-
-static uint64_t cycles(void)
-{
-    uint32_t lo, hi;
-
-    __asm__ volatile("lfence\n\trdtsc" : "=a"(lo), "=d"(hi)::"memory");
-    return (uint64_t)hi << 32 | lo;
-}
 
 static int compare(const void *a, const void *b)
 {

@@ -161,6 +161,18 @@ arch_on_system_stack:
     fnstcw 4(%rsp)
     .endm
 
+    .macro restore_callee
+    ldmxcsr (%rsp)
+    fldcw 4(%rsp)
+    addq $8, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    .endm
+
 // void arch_ctx_enter(struct arch_ctx *from, const struct arch_ctx *to)
     .globl arch_ctx_enter
     .type arch_ctx_enter, @function
@@ -184,15 +196,7 @@ arch_ctx_switch:
     save_callee
 1:  movq %rsp, (%rdi)
     movq (%rsi), %rsp
-    ldmxcsr (%rsp)
-    fldcw 4(%rsp)
-    addq $8, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbx
-    popq %rbp
+    restore_callee
     ret
     .size arch_ctx_switch, . - arch_ctx_switch
 
@@ -201,15 +205,7 @@ arch_ctx_switch:
     .type arch_ctx_leave, @function
 arch_ctx_leave:
     movq (%rdi), %rsp
-    ldmxcsr (%rsp)
-    fldcw 4(%rsp)
-    addq $8, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbx
-    popq %rbp
+    restore_callee
     sti
     ret
     .size arch_ctx_leave, . - arch_ctx_leave

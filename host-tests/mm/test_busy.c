@@ -4,30 +4,15 @@
 
 #include "host-tests/support.h"
 
-#include "host-tests/mm/mm_fixture.h"
+#include "host-tests/mm/mm_map.h"
 #include "mm/fail.h"
 #include "mm/mm_impl.h"
 #include "mm/vm_impl.h"
 
 enum { RAM = 64 * MIB, VIEWS = 11 };
 
-#define RW (PROT_R | PROT_W)
-
 MM_START(RAM)
 MM_STOP
-
-static uintptr_t map(size_t pages, unsigned flags)
-{
-    uintptr_t va = 0;
-
-    assert_int_equal(vm_map(&va, pages * PAGE_SIZE, RW, flags, "test"), 0);
-    return va;
-}
-
-static void unmap(uintptr_t va, size_t pages)
-{
-    assert_int_equal(vm_unmap(va, pages * PAGE_SIZE), 0);
-}
 
 static void put(uintptr_t va, uint64_t v)
 {

@@ -3,13 +3,11 @@
 
 #include "host-tests/support.h"
 
-#include "host-tests/mm/mm_fixture.h"
+#include "host-tests/mm/mm_map.h"
 #include "mm/look.h"
 #include "mm/vm.h"
 
 enum { RAM = 64 * MIB };
-
-#define RW (PROT_R | PROT_W)
 
 MM_START(RAM)
 MM_STOP
@@ -22,19 +20,6 @@ static struct mm_look look(uintptr_t va)
     mm_look(va, &l);
     spin_unlock(&mm_lock);
     return l;
-}
-
-static uintptr_t map(size_t pages, unsigned flags)
-{
-    uintptr_t va = 0;
-
-    assert_int_equal(vm_map(&va, pages * PAGE_SIZE, RW, flags, "test"), 0);
-    return va;
-}
-
-static void unmap(uintptr_t va, size_t pages)
-{
-    assert_int_equal(vm_unmap(va, pages * PAGE_SIZE), 0);
 }
 
 static void store(uintptr_t va)

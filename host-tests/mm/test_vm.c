@@ -7,15 +7,13 @@
 #include <errno.h>
 
 #include "host-tests/mm/descriptors.h"
-#include "host-tests/mm/mm_fixture.h"
+#include "host-tests/mm/mm_map.h"
 #include "host-tests/mm/model.h"
 #include "mm/dirty.h"
 #include "mm/fcache.h"
 #include "mm/vm.h"
 
 enum { RAM = 96 * MIB };
-
-#define RW (PROT_R | PROT_W)
 
 MM_START(RAM)
 MM_STOP
@@ -24,19 +22,6 @@ MM_STOP
 static uint64_t pages_free(void)
 {
     return mm_free_frames() + pt_tables();
-}
-
-static uintptr_t map(size_t pages, unsigned flags)
-{
-    uintptr_t va = 0;
-
-    assert_int_equal(vm_map(&va, pages * PAGE_SIZE, RW, flags, "test"), 0);
-    return va;
-}
-
-static void unmap(uintptr_t va, size_t pages)
-{
-    assert_int_equal(vm_unmap(va, pages * PAGE_SIZE), 0);
 }
 
 static uint64_t get(uintptr_t va)
