@@ -2,6 +2,7 @@
 
 for cpus in 1 2 4; do
     add "go/goroutines-${cpus}cpu" tap -c "$cpus" @goroutines
+    add "go/event-${cpus}cpu" tap -c "$cpus" @event
     add "go/goroutines-q35-qemu64-${cpus}cpu" tap -M q35 --cpu qemu64 -c "$cpus" -m 64M @goroutines
 done
 add go/goroutines-4M tap -m 4M @goroutines 1
