@@ -175,6 +175,10 @@ int arch_console_read(void *p, size_t n);
 // Called in interrupt context whenever console input may have arrived.
 void arch_console_on_input(void (*fn)(void));
 
+// Called in interrupt context when the key that asks for a report was pressed:
+// Ctrl-\, at a terminal or through the runner.
+void arch_console_on_key(void (*fn)(void));
+
 // Ends the machine; status 0..255 becomes the runner's exit status.
 NORETURN void arch_power_off(int status);
 

@@ -27,6 +27,9 @@ void dump_goroutines(const struct g *but);
 // first goroutine.
 void dump_init(void);
 
+// Prints them if the key was pressed. Context: as sched_on_pending says.
+void dump_serve(void);
+
 // As panic(), for the C library: ends with this status, and with no more than
 // `what` as the first line.
 NORETURN void panic_status(int status, const char *what);
