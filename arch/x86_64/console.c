@@ -37,8 +37,8 @@ OPTION_BOOL(opt_framed, "console.framed", framed,
 
 static uint16_t out_port[3]; // by enum arch_stream; 0: the UART
 static bool have_uart;
-static bool seen_dle, at_eof; // [the one reader]
-static bool asked;            // [the one reader] for input
+static bool seen_dle, at_eof;                   // [the one reader]
+static bool asked;                              // [the one reader] for input
 static void (*on_input)(void), (*on_key)(void); // [c] after boot
 
 // What has arrived: in[put % RING] is the next to come, in[taken % RING] the next to
