@@ -3,6 +3,8 @@
 for cpus in 1 2 4; do
     add "go/goroutines-${cpus}cpu" tap -c "$cpus" @goroutines
     add "go/event-${cpus}cpu" tap -c "$cpus" @event
+    add "go/suspend-${cpus}cpu" tap -c "$cpus" -o sched.slice=1 @suspend
+    add "go/suspend-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @suspend 100
     add "go/goroutines-q35-qemu64-${cpus}cpu" tap -M q35 --cpu qemu64 -c "$cpus" -m 64M @goroutines
 done
 add go/goroutines-4M tap -m 4M @goroutines 1
@@ -82,6 +84,7 @@ key_case() # image, tools/run options...
     err_has "$waiter"
     err_has '^goroutine 1 \[IO wait\]: main'
     err_has '#0 .* loop\+'
+    err_has '#1 .* first\+'
 }
 add go/dump-key-1cpu key_case @godie -c 1
 add go/dump-key-4cpu key_case @godie -c 4 -M q35

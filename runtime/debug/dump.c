@@ -24,15 +24,15 @@ OPTION_UINT(opt_dump, "sched.dump", every_s, 0, 1000000,
 
 static void print_one(const struct g *g)
 {
-    uintptr_t pc, fp;
+    struct backtrace_place b;
     uint64_t minutes = (arch_mono_ns() - g->since) / NS_PER_MINUTE;
 
     fmt_err("\ngoroutine %lu [%s", (unsigned long)g->id, g_state_name(g));
     if (g->state == G_PARKED && g->since != 0 && minutes > 0)
         fmt_err(", %lu minutes", (unsigned long)minutes);
     fmt_err("]: %s\n", g->name);
-    if (g->state != G_RUNNING && arch_ctx_where(&g->ctx, mm_readable, &pc, &fp))
-        backtrace_print(pc, 0, fp);
+    if (g->state != G_RUNNING && backtrace_where(&g->ctx, &b))
+        backtrace_print(b.pc, b.ret, b.fp);
 }
 
 void dump_goroutines(const struct g *but)
