@@ -375,6 +375,14 @@ void dirty_mark(uintptr_t va)
 
 // ---- regions that are cut or go ----
 
+// No bit beyond npages is set: whole words are collected.
+static void shorten(struct dirty_log *l, uint64_t npages)
+{
+    for (uint64_t i = npages; i < l->npages; i++)
+        l->bits[i / 64] &= ~(UINT64_C(1) << i % 64);
+    l->npages = min_u64(l->npages, npages);
+}
+
 bool dirty_cut(struct region *r, struct region *hi, uintptr_t va)
 {
     uint64_t at = (va - r->start) / PAGE_SIZE;
@@ -395,7 +403,7 @@ bool dirty_cut(struct region *r, struct region *hi, uintptr_t va)
         hi->logs = upper;
     }
     for (struct dirty_log *l = r->logs; l != NULL; l = l->next)
-        l->npages = at;
+        shorten(l, at);
     return true;
 }
 
@@ -421,11 +429,8 @@ void dirty_trim(struct region *r)
 {
     uint64_t npages = (r->end - r->start) / PAGE_SIZE;
 
-    for (struct dirty_log *l = r->logs; l != NULL; l = l->next) {
-        for (uint64_t i = npages; i < l->npages; i++)
-            l->bits[i / 64] &= ~(UINT64_C(1) << i % 64);
-        l->npages = min_u64(l->npages, npages);
-    }
+    for (struct dirty_log *l = r->logs; l != NULL; l = l->next)
+        shorten(l, npages);
 }
 
 void dirty_forget(struct region *r)

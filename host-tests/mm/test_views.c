@@ -159,6 +159,16 @@ static void what_was_cut_off_is_not_reported(void **state)
     assert_int_equal(dirty_collect(other, a, see, NULL), 2);
     assert_int_equal(vm_move(a, PAGES * PAGE_SIZE, 8 * PAGE_SIZE, &to), 0);
     saw_one(to, to + 2 * PAGE_SIZE);
+    // Nor is what is another mapping now, or none.
+    put(to + 1 * PAGE_SIZE, 1);
+    put(to + 5 * PAGE_SIZE, 1);
+    put(to + 7 * PAGE_SIZE, 1);
+    nseen = 0;
+    assert_int_equal(dirty_collect(other, to, see, NULL), 3);
+    assert_int_equal(vm_unmap(to + 6 * PAGE_SIZE, 2 * PAGE_SIZE), 0);
+    assert_int_equal(vm_protect(to + 4 * PAGE_SIZE, 2 * PAGE_SIZE, PROT_R), 0);
+    saw_one(to, to + PAGE_SIZE);
+    saw_one(to + 4 * PAGE_SIZE, to + 5 * PAGE_SIZE);
     dirty_client_free(other);
     dirty_client_free(watcher);
     unmap(to, 8);
