@@ -119,6 +119,27 @@ static void operations_wait_for_busy_pages(void **state)
     mm_check();
 }
 
+// Of memory with two views: the one that is copied has no entry for the page
+// that another CPU replaces in the other.
+static void a_copy_waits_for_pages_that_are_busy_in_another_view(void **state)
+{
+    uintptr_t a = map(4, 0), b = 0, copy = 0;
+
+    (void)state;
+    put(a + PAGE_SIZE, 7);
+    assert_int_equal(vm_alias(a, 4 * PAGE_SIZE, RW, &b), 0);
+    host_relax_hook = other_cpu;
+    begin_busy(a + PAGE_SIZE);
+    assert_int_equal(vm_clone(b, 4 * PAGE_SIZE, &copy), 0);
+    end_busy();
+    host_relax_hook = NULL;
+    assert_int_equal(get(copy + PAGE_SIZE), 7);
+    unmap(a, 4);
+    unmap(b, 4);
+    unmap(copy, 4);
+    mm_check();
+}
+
 // A stack slot or a heap arena that goes has no region any more; the page that
 // is busy there is waited for all the same.
 static void dropped_pages_are_waited_for(void **state)
@@ -411,6 +432,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_fault_on_a_busy_page_just_comes_again),
         cmocka_unit_test(operations_wait_for_busy_pages),
+        cmocka_unit_test(
+            a_copy_waits_for_pages_that_are_busy_in_another_view),
         cmocka_unit_test(dropped_pages_are_waited_for),
         cmocka_unit_test(nothing_appears_in_a_frozen_region),
         cmocka_unit_test(a_fault_that_was_served_meanwhile_is_served),
