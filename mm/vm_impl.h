@@ -127,5 +127,6 @@ pte_t *vm_small_entry(uintptr_t va);
 MUST_USE int vm_hand_over(struct region *r, uintptr_t va, uintptr_t end,
                           uintptr_t gone, uintptr_t gone_end);
 
-// r goes: aliases of the ring are charged for what they show of its memory.
-void vm_bequeath(struct region *r);
+// What r shows from va on goes: aliases of the ring are charged for what they
+// show of it.
+void vm_bequeath(struct region *r, uintptr_t va);

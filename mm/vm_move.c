@@ -221,6 +221,7 @@ static int move_frozen(struct vm_call *c, struct region *r)
         return err;
     }
     dirty_leave(r, c->va + keep, r->end);
+    vm_bequeath(r, c->va + keep);
     region_rekey(r, c->to, c->to + (tail != NULL ? keep : c->new_bytes));
     dirty_trim(r);
     if (tail != NULL)

@@ -164,14 +164,16 @@ static bool unpaid(const struct region *p, const struct region *r,
 
 // Aliases do not pay while the memory is charged to another. When that one goes
 // they do, the largest first: it may show what the others do.
-void vm_bequeath(struct region *r)
+void vm_bequeath(struct region *r, uintptr_t va)
 {
+    uint64_t from = r->object_page + (va - r->start) / PAGE_SIZE;
     struct region *heir = r;
 
     while (heir != NULL && pays(r)) {
         heir = NULL;
         for (struct region *p = r->peer; p != r; p = p->peer) {
-            if ((p->flags & REGION_ALIAS) && unpaid(p, r) &&
+            if ((p->flags & REGION_ALIAS) &&
+                unpaid(p, r, from, object_end(r)) &&
                 (heir == NULL || p->end - p->start > heir->end - heir->start))
                 heir = p;
         }
@@ -337,8 +339,11 @@ void vm_freeze(struct region *r)
         p->frozen++;
         p = p->peer;
     } while (p != r);
-    while (vm_busy_in(r->start, r->end))
-        vm_breathe();
+    do {
+        while (vm_busy_in(p->start, p->end))
+            vm_breathe();
+        p = p->peer;
+    } while (p != r);
 }
 
 void vm_thaw(struct region *r)

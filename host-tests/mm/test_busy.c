@@ -425,6 +425,18 @@ static void what_aliases_show_stays_promised(void **state)
     unmap(high, N);
     unmap(a, N);
     end_looking("parts of aliases");
+
+    // It is moved without its end.
+    begin_looking();
+    a = map_and_fill(N);
+    assert_int_equal(vm_alias(a, N * PAGE_SIZE, RW, &high), 0);
+    low = 0;
+    assert_int_equal(vm_move(a, N * PAGE_SIZE, 100 * PAGE_SIZE, &low), 0);
+    look_at_promises();
+    assert_int_equal(get(high + 399 * PAGE_SIZE), 399);
+    unmap(low, 100);
+    unmap(high, N);
+    end_looking("moved without its end");
 }
 
 int main(void)
