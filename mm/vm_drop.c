@@ -183,7 +183,7 @@ int vm_hand_over(struct region *r, uintptr_t va, uintptr_t end, uintptr_t gone,
         }
         if (held || heir == NULL)
             continue;
-        pte_t *pe = pt_make(mm_peer_address(r, va, heir));
+        pte_t *pe = mm_make_entry(heir, mm_peer_address(r, va, heir));
 
         if (pe == NULL)
             return -ENOMEM;

@@ -154,7 +154,7 @@ static int clone_some(struct region *r, uintptr_t va, pte_t *e, size_t n,
         if (p.raw == 0)
             continue;
         if (dest == NULL)
-            dest = pt_make(to);
+            dest = mm_make_entry(copy, to);
         if (dest == NULL)
             return -ENOMEM;
         frame_get(p);

@@ -444,8 +444,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_fault_on_a_busy_page_just_comes_again),
         cmocka_unit_test(operations_wait_for_busy_pages),
-        cmocka_unit_test(
-            a_copy_waits_for_pages_that_are_busy_in_another_view),
+        cmocka_unit_test(a_copy_waits_for_pages_that_are_busy_in_another_view),
         cmocka_unit_test(dropped_pages_are_waited_for),
         cmocka_unit_test(nothing_appears_in_a_frozen_region),
         cmocka_unit_test(a_fault_that_was_served_meanwhile_is_served),

@@ -21,8 +21,9 @@
 //
 // Promises. What is mapped with rights is promised: its frames and page tables
 // are set aside in the accounts at once, so that running out of memory is an
-// error of the call and never of a later store. GN_NORESERVE opts out, GN_NONE
-// costs nothing.
+// error of the call and never of a later store. GN_NORESERVE opts out: such memory
+// gets page by page what is promised to nobody, never what is set aside for others,
+// and a store that finds none ends the program. GN_NONE costs nothing.
 //
 // Context: all functions may be called by any goroutine on any CPU, at the same
 // time, but not in interrupt handlers. They don't park the caller; they may wait
