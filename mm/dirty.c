@@ -407,6 +407,40 @@ bool dirty_cut(struct region *r, struct region *hi, uintptr_t va)
     return true;
 }
 
+static uint64_t room(const struct dirty_log *l)
+{
+    return (((uint64_t)PAGE_SIZE << l->order) - sizeof *l) * 8;
+}
+
+bool dirty_can_unite(const struct region *lo, const struct region *hi)
+{
+    unsigned n = 0;
+
+    for (const struct dirty_log *l = lo->logs; l != NULL; l = l->next, n++) {
+        const struct dirty_log *upper = log_of(hi, l->client);
+
+        if (upper == NULL || l->npages + upper->npages > room(l))
+            return false;
+    }
+    for (const struct dirty_log *l = hi->logs; l != NULL; l = l->next)
+        n--;
+    return n == 0;
+}
+
+void dirty_unite(struct region *lo, const struct region *hi)
+{
+    for (struct dirty_log *l = lo->logs; l != NULL; l = l->next) {
+        const struct dirty_log *upper = log_of(hi, l->client);
+        uint64_t at = l->npages;
+
+        l->npages += upper->npages;
+        for (uint64_t i = 0; i < upper->npages; i++) {
+            if (upper->bits[i / 64] >> i % 64 & 1)
+                note(l, at + i);
+        }
+    }
+}
+
 bool dirty_reserve(struct region *r, uint64_t npages)
 {
     for (struct dirty_log **at = &r->logs; *at != NULL; at = &(*at)->next) {

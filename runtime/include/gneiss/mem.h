@@ -183,7 +183,7 @@ int gn_watch_end(int watcher);
 
 // Watches the mapping that holds p (any address in it): from now on stores to it
 // are noted. If it is cut later, by gn_protect of a part for example, its parts
-// are watched; what gn_remap adds to memory that has aliases is a mapping of its
+// are watched, until they say the same again and are one; what gn_remap adds to memory that has aliases is a mapping of its
 // own, which is not. malloc's heap can be watched. Takes 1 bit for each page. Returns
 // 0, -EINVAL (no such watcher, no mapping, a stack), -EEXIST (watched already),
 // -ENOMEM.
