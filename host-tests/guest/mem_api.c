@@ -234,6 +234,16 @@ static void test_remap(void)
        "remap: more than there is");
     ok(fails(gn_remap(q, 2 * PAGE, PAGE, GN_MOVE, NULL), ENOMEM),
        "remap: a hole");
+    ok(fails(gn_remap(q, 2 * PAGE, PAGE, 0, NULL), ENOMEM) &&
+           fails(gn_remap(q + PAGE, PAGE, PAGE, 0, NULL), ENOMEM) &&
+           get(q) == 7,
+       "remap: in place, too");
+    to = gn_map(q + PAGE, PAGE, GN_READ, GN_FIXED);
+    ok(to != NULL && fails(gn_remap(q, 2 * PAGE, PAGE, 0, NULL), EINVAL) &&
+           fails(gn_remap(q, 2 * PAGE, 2 * PAGE, GN_MAYMOVE, NULL), EINVAL) &&
+           get(to) == 0,
+       "remap: two mappings");
+    gn_unmap(to, PAGE);
     ok(fails(gn_remap((void *)look(malloc(1)).start, PAGE, PAGE, GN_MOVE, NULL),
              EPERM),
        "remap: malloc's heap");
