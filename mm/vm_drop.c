@@ -37,9 +37,14 @@ static struct batch *my_batch(void)
             panic("mm: no frame left, not even to give some back");
         *b = arch_direct(p);
     }
-    (*b)->n = (*b)->nhuge = 0;
+    (*b)->n = (*b)->nhuge = (*b)->tables.n = 0;
     (*b)->stale = false;
     return *b;
+}
+
+void *vm_scratch(void)
+{
+    return my_batch();
 }
 
 void mm_cpu_init(void)

@@ -116,6 +116,10 @@ MUST_USE struct region *vm_new_region(uintptr_t va, size_t bytes, unsigned prot,
 // Puts it into a place that vm_place found.
 void vm_insert_free(struct region *r);
 
+// A page of this CPU's until it gives frames back, so that nothing need be taken
+// from what is promised. Context: system stack.
+void *vm_scratch(void);
+
 // ---- before frames go ----
 
 // The small entry for va, or NULL (va 0 too).

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "host-tests/mm/mm_fixture.h"
+#include "mm/fail.h"
 #include "mm/mm_impl.h"
 #include "mm/vm_impl.h"
 
@@ -359,11 +360,46 @@ static void shared_frames_stay_small(void **state)
     put(a + 7 * PAGE_SIZE, 7);
     assert_int_equal(vm_clone(a, HUGE, &b), 0);
     assert_int_equal(vm_promote(a, HUGE), 0);
+    // They are not any more, and the memory can be stored to at once.
     unmap(b, TABLE);
-    put(a + 7 * PAGE_SIZE, 8);
     assert_int_equal(vm_promote(a, HUGE), 1);
-    assert_int_equal(get(a + 7 * PAGE_SIZE), 8);
+    assert_int_equal(get(a + 7 * PAGE_SIZE), 7);
+    put(a + 8 * PAGE_SIZE, 8);
+    assert_int_equal(get(a + 7 * PAGE_SIZE), 7);
     unmap(a, TABLE);
+    // The frame of zeros is everybody's, but there is nothing to share in it.
+    a = map(TABLE, RW, VM_SPARSE);
+    assert_int_equal(get(a + 7 * PAGE_SIZE), 0);
+    put(a + 9 * PAGE_SIZE, 9);
+    assert_int_equal(vm_promote(a, HUGE), 1);
+    put(a + 7 * PAGE_SIZE, 7);
+    assert_int_equal(get(a + 8 * PAGE_SIZE), 0);
+    assert_int_equal(get(a + 9 * PAGE_SIZE), 9);
+    unmap(a, TABLE);
+    b = map(1, RW, VM_SPARSE);
+    assert_int_equal(get(b), 0);
+    unmap(b, 1);
+    mm_check();
+}
+
+// Where all is promised, and no frame is to be had, it says what there is.
+static void promotion_takes_nobodys_frames(void **state)
+{
+    uintptr_t a = map(2 * TABLE, RW, 0);
+
+    (void)state;
+    put(a, 1);
+    assert_int_equal(vm_promote(a, HUGE), 1);
+    put(a + HUGE, 1);
+    struct mm_commit now = mm_commit();
+
+    assert_true(mm_charge(now.limit - now.committed));
+    mm_fail_at(1, true);
+    assert_int_equal(vm_promote(a, 2 * HUGE), 1);
+    mm_fail_at(0, false);
+    mm_uncharge(now.limit - now.committed);
+    assert_int_equal(vm_promote(a, 2 * HUGE), 2);
+    unmap(a, 2 * TABLE);
 }
 
 // What has no rights now is cut and shared like all memory.
@@ -593,6 +629,7 @@ int main(void)
         cmocka_unit_test(memory_without_a_promise_takes_nobodys_frames),
         cmocka_unit_test(only_whole_private_memory_gets_large_pages),
         cmocka_unit_test(shared_frames_stay_small),
+        cmocka_unit_test(promotion_takes_nobodys_frames),
         cmocka_unit_test(large_pages_without_rights_are_split),
         cmocka_unit_test(without_large_blocks_pages_stay_small),
         cmocka_unit_test(mappings_go_round_when_the_end_is_reached),

@@ -161,8 +161,8 @@ enum gn_advice {
     GN_PROMOTE = 3,  // use 2 MiB pages where whole aligned ones are covered,
                      // and 1 GiB pages where the CPU has them: frames for all
                      // of it, copied together (once more 2 MiB or 1 GiB must be
-                     // free for that). Not for memory that is shared or
-                     // GN_NORESERVE. What changes a part splits them again
+                     // free for that). Not for memory that is shared now
+                     // or GN_NORESERVE. What changes a part splits them again
 };
 
 // Advises on [p, p + bytes), bytes rounded up. Returns 0, for GN_PROMOTE how
