@@ -382,6 +382,7 @@ static void resize_call(void *arg)
         c->result = -ENOMEM;
     else
         r->end = c->end;
+    dirty_trim(r);
     spin_unlock(&mm_lock);
     if (c->end < old)
         vm_drop_range(c->end, old);

@@ -214,6 +214,40 @@ static void what_was_cut_off_is_not_reported(void **state)
     mm_check();
 }
 
+// The runtime's own regions get shorter at their end.
+static void what_a_region_gave_back_is_not_reported(void **state)
+{
+    static struct region own;
+    uintptr_t a = map(PAGES, 0);
+    int other = dirty_client_new();
+
+    (void)state;
+    unmap(a, PAGES);
+    own = (struct region){.ops = &region_anon_ops,
+                          .name = "own",
+                          .prot = RW,
+                          .flags = REGION_FIXED,
+                          .start = a,
+                          .end = a + PAGES * PAGE_SIZE};
+    assert_int_equal(region_add(&own), 0);
+    watcher = dirty_client_new();
+    assert_int_equal(dirty_watch(watcher, a), 0);
+    assert_int_equal(dirty_watch(other, a), 0);
+    put(a, 1);
+    put(a + 9 * PAGE_SIZE, 1);
+    nseen = 0;
+    assert_int_equal(dirty_collect(other, a, see, NULL), 2);
+    assert_int_equal(region_resize(&own, a + 8 * PAGE_SIZE), 0);
+    saw_one(a, a);
+    assert_int_equal(region_resize(&own, a + PAGES * PAGE_SIZE), 0);
+    assert_int_equal(collect(a), 0);
+    region_remove(&own);
+    dirty_client_free(other);
+    dirty_client_free(watcher);
+    mm_check();
+    assert_int_equal(mm_commit().committed, 0);
+}
+
 // ---- frames ----
 
 static uintptr_t touched, other_view;
@@ -544,6 +578,7 @@ int main(void)
         cmocka_unit_test(a_store_before_a_copy_is_seen_through_all_views),
         cmocka_unit_test(what_was_cut_for_a_moment_is_watched_as_one),
         cmocka_unit_test(what_was_cut_off_is_not_reported),
+        cmocka_unit_test(what_a_region_gave_back_is_not_reported),
         cmocka_unit_test(nothing_appears_while_memory_is_discarded),
         cmocka_unit_test(both_parts_of_a_ring_are_discarded),
         cmocka_unit_test(nothing_appears_while_the_zero_frame_goes),
