@@ -373,6 +373,18 @@ static void promises_come_back_after_the_frames(void **state)
     unmap(b, N);
     end_looking("unmap of an alias");
 
+    // So does a device.
+    begin_looking();
+    for (unsigned nth = 1; nth < 5; nth++) {
+        b = 0;
+        mm_fail_at(nth, false);
+        if (vm_map_device(&b, paddr(3 * (uint64_t)GIB), N * PAGE_SIZE, RW,
+                          "device") == 0)
+            unmap(b, N);
+    }
+    mm_fail_at(0, false);
+    end_looking("device");
+
     // A clone that fails on its way gives back what it has of tables.
     begin_looking();
     a = map_and_fill(N);
