@@ -24,6 +24,15 @@ static uint64_t get(uintptr_t va)
     return *(volatile uint64_t *)va;
 }
 
+static uintptr_t map_and_fill(size_t pages)
+{
+    uintptr_t a = map(pages, 0);
+
+    for (size_t i = 0; i < pages; i++)
+        put(a + i * PAGE_SIZE, i);
+    return a;
+}
+
 static pte_t *entry(uintptr_t va)
 {
     int level;
@@ -188,6 +197,39 @@ static void nothing_appears_in_a_frozen_region(void **state)
     unmap(copy, 4);
 }
 
+static unsigned guesses;
+
+// Another CPU stores to where a copy is being made.
+static void guess(void)
+{
+    struct region *r = region_first_above(0);
+
+    while (strcmp(r->name, "a snapshot") != 0)
+        r = region_first_above(r->end);
+    for (size_t i = 0; i < 1200; i += 599)
+        assert_true(mm_fault(r->start + i * PAGE_SIZE, PROT_W, 0));
+    guesses++;
+}
+
+// What appeared there would be lost when the copy's page comes.
+static void nothing_appears_in_a_copy_that_is_being_made(void **state)
+{
+    enum { N = 1200 };
+    uintptr_t a = map_and_fill(N), copy = 0;
+    uint64_t before = mm_free_frames();
+
+    (void)state;
+    host_relax_hook = guess;
+    assert_int_equal(vm_clone(a, N * PAGE_SIZE, &copy), 0);
+    host_relax_hook = NULL;
+    assert_true(guesses > 0);
+    mm_check();
+    assert_int_equal(get(copy + 1198 * PAGE_SIZE), 1198);
+    unmap(copy, N);
+    assert_true(mm_free_frames() >= before);
+    unmap(a, N);
+}
+
 // ---- faults ----
 
 static void a_fault_that_was_served_meanwhile_is_served(void **state)
@@ -306,15 +348,6 @@ static void end_looking(const char *what)
                  what);
     assert_int_equal(mm_commit().committed, committed_before);
     mm_check();
-}
-
-static uintptr_t map_and_fill(size_t pages)
-{
-    uintptr_t a = map(pages, 0);
-
-    for (size_t i = 0; i < pages; i++)
-        put(a + i * PAGE_SIZE, i);
-    return a;
 }
 
 static void promises_come_back_after_the_frames(void **state)
@@ -459,6 +492,7 @@ int main(void)
         cmocka_unit_test(a_copy_waits_for_pages_that_are_busy_in_another_view),
         cmocka_unit_test(dropped_pages_are_waited_for),
         cmocka_unit_test(nothing_appears_in_a_frozen_region),
+        cmocka_unit_test(nothing_appears_in_a_copy_that_is_being_made),
         cmocka_unit_test(a_fault_that_was_served_meanwhile_is_served),
         cmocka_unit_test(a_fault_while_the_lock_is_held_is_no_fault_to_serve),
         cmocka_unit_test(a_store_in_a_large_ring_is_seen_by_all),
