@@ -103,23 +103,6 @@ static bool clear_dirty(pte_t *e)
     }
 }
 
-static bool clear_page(struct region *r, uintptr_t va)
-{
-    bool dirty = false;
-    struct region *p = r;
-
-    do {
-        int level;
-        uintptr_t at = mm_peer_address(r, va, p);
-        pte_t *e = at != 0 ? pt_find(at, &level) : NULL;
-
-        if (e != NULL && clear_dirty(e))
-            dirty = true;
-        p = p->peer;
-    } while (p != r);
-    return dirty;
-}
-
 static bool watched(const struct region *r)
 {
     const struct region *p = r;
@@ -136,8 +119,10 @@ void dirty_leave(struct region *r, uintptr_t va, uintptr_t end)
 {
     if (r->peer == r || !watched(r))
         return;
-    for (; va < end; va += PAGE_SIZE) {
-        pte_t *e = vm_small_entry(va);
+    uintptr_t next;
+
+    for (; va < end; va = next) {
+        pte_t *e = vm_small_entry_or_gap(va, end, &next);
         pte_t v = e != NULL ? pt_get(e) : 0;
         const pte_t rights = PTE_PRESENT | PTE_WRITE | PTE_DIRTY;
 
@@ -151,29 +136,41 @@ void dirty_leave(struct region *r, uintptr_t va, uintptr_t end)
     }
 }
 
+// What the entries of [va, end) in r say; true if any was dirty.
+static bool harvest_view(struct region *r, uintptr_t va, uintptr_t end)
+{
+    bool any = false;
+    struct pt_run run;
+
+    for (; va < end; va += run.n * PAGE_SIZE) {
+        run = pt_run(va, end);
+        size_t each = run.level == 1 ? 1 : run.n; // pages of an entry
+
+        for (size_t i = 0; i < pt_run_entries(&run); i++) {
+            if (!clear_dirty(&run.e[i]))
+                continue;
+            any = true;
+            for (size_t k = i * each; k < (i + 1) * each; k++)
+                dirty_note(r, va + k * PAGE_SIZE);
+        }
+    }
+    return any;
+}
+
 // mm_lock held. Returns true if a shootdown is due.
 static bool harvest(struct region *r)
 {
     bool any = false;
+    struct region *p = r;
 
-    for (uintptr_t va = r->start; va < r->end;) {
-        int level;
-        pte_t *e = pt_find(va, &level);
-        uintptr_t next = va + PAGE_SIZE;
+    do {
+        uint64_t lo, hi;
+        uintptr_t at = p->start - p->object_page * PAGE_SIZE;
 
-        if (e == NULL && r->peer == r) {
-            va = align_down(va, pte_span(2)) + pte_span(2);
-            continue;
-        }
-        if (e != NULL && level > 1)
-            next = align_down(va, pte_span(level)) + pte_span(level);
-        if (clear_page(r, va)) {
-            any = true;
-            for (; va < next && va < r->end; va += PAGE_SIZE)
-                dirty_note(r, va);
-        }
-        va = next;
-    }
+        if (vm_overlap(p, r, &lo, &hi))
+            any |= harvest_view(p, at + lo * PAGE_SIZE, at + hi * PAGE_SIZE);
+        p = p->peer;
+    } while (p != r);
     return any;
 }
 

@@ -125,6 +125,9 @@ void *vm_scratch(void);
 // The small entry for va, or NULL (va 0 too).
 pte_t *vm_small_entry(uintptr_t va);
 
+// The same, and where to go on: at the next page, or behind what has no table.
+pte_t *vm_small_entry_or_gap(uintptr_t va, uintptr_t end, uintptr_t *next);
+
 // Hands the frames of [va, end) that only r has an entry for to another of the
 // ring that shows them and does not lie in [gone, gone_end), which goes too.
 // 0 or -ENOMEM.
