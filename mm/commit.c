@@ -37,7 +37,8 @@ enum { KEPT_PER_CPU = 16 };
 void mm_boot_done(void)
 {
     // What the CPUs keep for themselves is promised to nobody: the reserve, a
-    // cache, a batch, a frame that is being cleared in advance.
+    // cache, a batch, a frame that is being cleared in advance, and the old one of
+    // a page that all who share it are copying at once.
     uint64_t kept = arch_cpu_count() * (uint64_t)KEPT_PER_CPU;
 
     usable = mm_free_frames();
