@@ -117,22 +117,23 @@ pte_t *mm_make_entry(const struct region *r, uintptr_t va)
     return e;
 }
 
-// How many of n frames r may take; what it has not taken in the end goes back.
-static unsigned count_frames(const struct region *r, unsigned n)
+static bool is_counted(const struct region *r)
 {
-    while ((r->flags & REGION_UNCHARGED) && n > 0 && !mm_charge(n))
-        n /= 2;
-    return n;
+    return unlikely(r->flags & REGION_UNCHARGED);
 }
 
-static void counted(const struct region *r, const paddr_t *p, unsigned n,
-                    unsigned most)
+// Up to n cleared frames, as many as nobody is promised.
+__attribute__((cold, noinline)) static unsigned take_counted(paddr_t *out,
+                                                             unsigned n)
 {
-    if (!(r->flags & REGION_UNCHARGED))
-        return;
-    for (unsigned i = 0; i < n; i++)
-        frame_set_counted(p[i]);
-    mm_uncharge(most - n);
+    while (n > 0 && !mm_charge(n))
+        n /= 2;
+    unsigned got = n > 0 ? frame_cache_take_many(out, n) : 0;
+
+    for (unsigned i = 0; i < got; i++)
+        frame_set_counted(out[i]);
+    mm_uncharge(n - got);
+    return got;
 }
 
 bool region_unshare(uintptr_t va)
@@ -227,10 +228,10 @@ static enum fault_result map_absent(struct region *r, uintptr_t page, pte_t *e,
         pt_set(e, mm_leaf(r, mm_zero_frame, true));
         return FAULT_SERVED;
     }
-    unsigned most = count_frames(r, window(r, page, e));
-    unsigned n = most > 0 ? frame_cache_take_many(frames, most) : 0;
+    unsigned n = window(r, page, e);
 
-    counted(r, frames, n, most);
+    n = is_counted(r) ? take_counted(frames, n)
+                      : frame_cache_take_many(frames, n);
     if (n == 0)
         return FAULT_OOM;
     pte_t leaf = mm_leaf(r, paddr(0), false);
@@ -366,11 +367,12 @@ static enum fault_result break_cow(struct region *r, uintptr_t page, pte_t *e)
         ring_replace(r, page, old, old);
         return FAULT_SERVED;
     }
-    if (count_frames(r, 1) == 0)
-        return FAULT_OOM;
-    paddr_t fresh = frame_cache_take(zero ? FRAME_ZERO : FRAME_DIRTY);
+    paddr_t fresh = paddr(0);
 
-    counted(r, &fresh, fresh.raw != 0, 1);
+    if (is_counted(r))
+        take_counted(&fresh, 1);
+    else
+        fresh = frame_cache_take(zero ? FRAME_ZERO : FRAME_DIRTY);
     if (fresh.raw == 0)
         return FAULT_OOM;
     mm_nbusy++;

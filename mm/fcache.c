@@ -140,8 +140,8 @@ static unsigned take_zeroed(paddr_t *out, unsigned n)
 
 // The last resort: a frame that is free anywhere. No frame goes from one place
 // to another meanwhile, or it could pass by unseen, and who has been promised it
-// would be told that there is none (R14). *clean: it is cleared.
-static unsigned take_anywhere(paddr_t *out, unsigned *clean)
+// would be told that there is none (R14).
+__attribute__((cold, noinline)) static unsigned take_anywhere(paddr_t *out)
 {
     struct frame_cache *held[ARCH_MAX_CPUS];
     unsigned n = 0, got;
@@ -161,7 +161,7 @@ static unsigned take_anywhere(paddr_t *out, unsigned *clean)
         }
     }
     if (got == 0)
-        got = *clean = pop_zeroed(out, 1);
+        got = pop_zeroed(out, 1);
     spin_unlock(&zeroed_lock);
     while (n > 0)
         spin_unlock(&held[--n]->lock);
@@ -186,7 +186,7 @@ static unsigned take(paddr_t *out, unsigned n, enum frame_flags flags)
     if (got < n)
         got += take_cached(c, out + got, n - got);
     if (got == 0)
-        got = take_anywhere(out, &clean);
+        got = take_anywhere(out);
     if (c != NULL && flags == FRAME_ZERO) {
         count(&c->from_zeroed, clean);
         count(&c->cleared, got - clean);
