@@ -123,8 +123,7 @@ static bool is_counted(const struct region *r)
 }
 
 // Up to n cleared frames, as many as nobody is promised.
-__attribute__((cold, noinline)) static unsigned take_counted(paddr_t *out,
-                                                             unsigned n)
+COLD static unsigned take_counted(paddr_t *out, unsigned n)
 {
     while (n > 0 && !mm_charge(n))
         n /= 2;

@@ -141,7 +141,7 @@ static unsigned take_zeroed(paddr_t *out, unsigned n)
 // The last resort: a frame that is free anywhere. No frame goes from one place
 // to another meanwhile, or it could pass by unseen, and who has been promised it
 // would be told that there is none (R14).
-__attribute__((cold, noinline)) static unsigned take_anywhere(paddr_t *out)
+COLD static unsigned take_anywhere(paddr_t *out)
 {
     struct frame_cache *held[ARCH_MAX_CPUS];
     unsigned n = 0, got;

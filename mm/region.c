@@ -169,7 +169,7 @@ void region_join(struct region *fresh, struct region *r, uintptr_t at)
 // ---- descriptors ----
 
 // A page of them, which stays: that much less can be promised.
-static bool make_descriptors(void)
+COLD static bool make_descriptors(void)
 {
     paddr_t p = frame_cache_take(FRAME_ZERO);
 
@@ -296,7 +296,7 @@ void region_each(void (*visit)(struct region *r, void *arg), void *arg)
     each(tree, visit, arg);
 }
 
-static void check_one(struct region *r, void *arg)
+COLD static void check_one(struct region *r, void *arg)
 {
     uintptr_t *last = arg;
     struct region *p = r;
@@ -314,7 +314,7 @@ static void check_one(struct region *r, void *arg)
     *last = r->end;
 }
 
-void region_check(void)
+COLD void region_check(void)
 {
     uintptr_t last = 0;
 
@@ -329,7 +329,7 @@ struct call {
     int result;
 };
 
-static void add_call(void *arg)
+COLD static void add_call(void *arg)
 {
     struct call *c = arg;
 
@@ -338,7 +338,7 @@ static void add_call(void *arg)
     spin_unlock(&mm_lock);
 }
 
-int region_add(struct region *r)
+COLD int region_add(struct region *r)
 {
     struct call c = {.r = r};
 
@@ -346,7 +346,7 @@ int region_add(struct region *r)
     return c.result;
 }
 
-static void remove_call(void *arg)
+COLD static void remove_call(void *arg)
 {
     struct region *r = ((struct call *)arg)->r;
     uintptr_t start = r->start, end = r->end;
@@ -360,14 +360,14 @@ static void remove_call(void *arg)
     vm_drop_range(start, end);
 }
 
-void region_remove(struct region *r)
+COLD void region_remove(struct region *r)
 {
     struct call c = {.r = r};
 
     vm_run(remove_call, &c);
 }
 
-static void resize_call(void *arg)
+COLD static void resize_call(void *arg)
 {
     struct call *c = arg;
     struct region *r = c->r;
@@ -388,7 +388,7 @@ static void resize_call(void *arg)
         vm_drop_range(c->end, old);
 }
 
-int region_resize(struct region *r, uintptr_t end)
+COLD int region_resize(struct region *r, uintptr_t end)
 {
     struct call c = {.r = r, .end = end};
 
@@ -402,14 +402,14 @@ struct range {
     uint64_t dropped;
 };
 
-static void discard_call(void *arg)
+COLD static void discard_call(void *arg)
 {
     struct range *c = arg;
 
     c->dropped = vm_drop_range(c->start, c->end);
 }
 
-uint64_t region_discard(uintptr_t start, uintptr_t end)
+COLD uint64_t region_discard(uintptr_t start, uintptr_t end)
 {
     struct range c = {.start = start, .end = end};
 
@@ -424,7 +424,7 @@ struct nailed_call {
 
 // One page, charged before it is taken, with the tables it may need: frames that
 // are promised to others are not touched (R14).
-static bool map_nailed(uintptr_t va)
+COLD static bool map_nailed(uintptr_t va)
 {
     const uint64_t most =
         PT_LEVELS; // the page and a table for each level below
@@ -440,7 +440,7 @@ static bool map_nailed(uintptr_t va)
     return ok;
 }
 
-static void map_nailed_call(void *arg)
+COLD static void map_nailed_call(void *arg)
 {
     struct nailed_call *c = arg;
 
@@ -452,7 +452,7 @@ static void map_nailed_call(void *arg)
     }
 }
 
-bool region_map_nailed(uintptr_t va, size_t bytes)
+COLD bool region_map_nailed(uintptr_t va, size_t bytes)
 {
     struct nailed_call c = {.va = va, .end = va + bytes};
 

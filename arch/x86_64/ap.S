@@ -37,8 +37,8 @@ ap_long:
     lock xaddl %eax, ap_next(%rip)
     cmpl ap_limit(%rip), %eax
     jae 2f
-    movq $ap_blocks, %rbx
-    movq (%rbx, %rax, 8), %rbx
+    movq $cpu_table, %rbx
+    movq 8(%rbx, %rax, 8), %rbx // 0 is the boot CPU
     movq CPU_SYS_TOP(%rbx), %rsp
     movq %rbx, %rdi
     movl $0xc0000101, %ecx

@@ -117,8 +117,7 @@ void machine_init(const struct machine_memory *m, paddr_t rsdp)
 
 // ---- the other CPUs ----
 
-struct cpu *ap_blocks[ARCH_MAX_CPUS]; // by order of arrival, read by ap.S
-static _Atomic unsigned arrived;      // release by the AP, acquire below
+static _Atomic unsigned arrived; // release by the AP, acquire below
 static void (*ap_entry)(void);
 
 void ap_main(struct cpu *c);
@@ -131,7 +130,6 @@ void ap_main(struct cpu *c)
     idt_load();
     lapic_enable();
     c->apic_id = lapic_id();
-    cpu_table[c->id] = c;
     atomic_fetch_add_explicit(&arrived, 1, memory_order_release);
     cpu_enter_system(ap_entry);
 }
@@ -192,8 +190,9 @@ unsigned smp_start(unsigned limit, paddr_t trampoline, void (*entry)(void))
     if (want <= 1)
         return 1;
     ap_entry = entry;
+    // Who arrives as the i-th has this id (ap.S); of the others nobody asks.
     for (unsigned i = 1; i < want; i++)
-        ap_blocks[i - 1] = new_cpu(i);
+        cpu_table[i] = new_cpu(i);
     fill_trampoline(arch_direct(trampoline), (uint32_t)trampoline.raw,
                     want - 1);
     memory.map((uintptr_t)trampoline.raw, trampoline, 1,

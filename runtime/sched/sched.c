@@ -87,7 +87,7 @@ const char *g_state_name(const struct g *g)
 
 // ---- making ready ----
 
-static void push_pinned(struct p *p, struct g *g)
+COLD static void push_pinned(struct p *p, struct g *g)
 {
     g->next = NULL;
     spin_lock(&p->lock);
@@ -177,7 +177,7 @@ void g_ready_from_interrupt(struct g *g)
     preempt_set_pending();
 }
 
-static void drain_wake_list(struct p *p)
+COLD static void drain_wake_list(struct p *p)
 {
     if (atomic_load_explicit(&p->wake, memory_order_relaxed) == NULL)
         return;
@@ -240,7 +240,7 @@ bool sched_has_work(struct p *p)
            globq_has();
 }
 
-static bool work_arrived(void)
+COLD static bool work_arrived(void)
 {
     struct p *p = this_p();
     uint64_t me = UINT64_C(1) << arch_cpu_id();
@@ -258,7 +258,7 @@ static unsigned random_below(struct p *p, unsigned n)
     return (unsigned)((uint64_t)p->random * n >> 32);
 }
 
-static struct g *steal(struct p *p)
+COLD static struct g *steal(struct p *p)
 {
     unsigned n = arch_cpu_count();
 
@@ -365,7 +365,7 @@ static void run(struct p *p, struct g *g)
 
 // What an idle CPU does for the others, a little at a time. Returns false when
 // there is nothing.
-static bool housekeeping(void)
+COLD static bool housekeeping(void)
 {
     if (frame_reserve_low())
         frame_reserve_refill();
@@ -376,7 +376,7 @@ static bool housekeeping(void)
     return frame_zero_ahead();
 }
 
-static void rest(struct p *p)
+COLD static void rest(struct p *p)
 {
     uint64_t me = UINT64_C(1) << arch_cpu_id();
 
@@ -391,7 +391,7 @@ static void rest(struct p *p)
     p->spinning = (atomic_fetch_and(&idle, ~me) & me) == 0;
 }
 
-static struct p *new_p(void)
+COLD static struct p *new_p(void)
 {
     struct p *p = mm_boot_page();
 
@@ -433,7 +433,7 @@ void sched_run(void)
     }
 }
 
-void sched_init(const struct g_tls_image *image)
+COLD void sched_init(const struct g_tls_image *image)
 {
     ps[arch_cpu_id()] = new_p();
     tls = *image;
