@@ -88,7 +88,7 @@ nofpu    := -mgeneral-regs-only
 # What runs once, or reports: small rather than fast. Only memory says how large
 # the image may be (tools/imgsize), and most of it is this.
 cold_srcs := $(wildcard boot/*.c arch/*.c runtime/debug/*.c runtime/libc/*.c) \
-             $(patsubst %,arch/x86_64/%.c,acpi apic clock console cpu machine) \
+             $(patsubst %,arch/x86_64/%.c,acpi apic clock console cpu ctx machine report) \
              $(patsubst %,mm/%.c,commit describe dirty init look map vm vm_device vm_huge vm_range vm_drop vm_move frame) \
              $(patsubst %,runtime/heap/%.c,api cache central debug heap memory meta page_cache pages report span stats tiny) \
              runtime/mem/mem.c runtime/mem/where.c \
