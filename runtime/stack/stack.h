@@ -5,7 +5,7 @@
 
 #include "runtime/sched/g_impl.h"
 
-// How far slots are apart; stack.c says why.
+// How far slots are apart; pages.c says why.
 #define STACK_SLOT_BYTES ((uintptr_t)64 * MIB + 128 * KIB)
 
 // What a limit may be.
@@ -29,6 +29,12 @@ void stack_free(struct g *g);
 // code may use there. Returns how many, tables included. g does not run, or is the
 // caller, which stands on its system stack. Context: mm_lock not held.
 uint64_t stack_trim(struct g *g, uintptr_t sp);
+
+// The lowest page that it has, or once had since the last stack_trim. Context: any.
+uintptr_t stack_low(const struct g *g);
+
+// Whose stack va lies on, for reports. Returns buf, or a text that stays.
+const char *stack_describe(uintptr_t va, char *buf, size_t size);
 
 // One past the slot's highest byte, and the lowest that the limit allows.
 uintptr_t stack_top(const struct g *g);
