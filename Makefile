@@ -284,13 +284,14 @@ host_go    = $(if $(filter host host-app,$(MAKECMDGOALS)),$(shell \
                grep -lE '^\#include <gneiss/(go|sync|cpu|stack)\.h>' $(APP_SRCS) 2>/dev/null))
 host_opt_app ?= -O1
 go_flags  := -fno-pie -fstack-clash-protection
+host_test_inc = $(if $(filter host-tests/%,$(1)),-I. -Iarch/host/process)
 define host_app_rule
 $(host_out)/obj/$(subst ../,__/,$(1:/%=_root/%)).o: $(1) Makefile
 	@mkdir -p $$(@D)
 	$$(call say,HOST,$(1))
 	$$(Q)$$(HOSTCC) -std=gnu17 $$(host_opt_app) -g -fno-omit-frame-pointer \
-	  $$(if $$(host_go),$$(go_flags) -isystem runtime/native/include) -Iruntime/include \
-	  $$(APP_WARN) $$(APP_CFLAGS) $$(san_app:%=-fsanitize=%) -MMD -MP -c $$< -o $$@
+	  $$(if $$(host_go),$$(go_flags) -isystem runtime/native/include $(call host_test_inc,$(1))) \
+	  -Iruntime/include $$(APP_WARN) $$(APP_CFLAGS) $$(san_app:%=-fsanitize=%) -MMD -MP -c $$< -o $$@
 endef
 ifneq ($(filter host host-app,$(MAKECMDGOALS)),)
 ifneq ($(filter-out address undefined thread valgrind,$(SAN)),)
@@ -332,11 +333,12 @@ $(native_obj): $(native_objs)
 	  --keep-global-symbol=usleep --keep-global-symbol=sleep $@.all $@
 	$(Q)rm -f $@.all
 
-# Two links, as above, for the names in reports.
+# Two links, as above, for the names in reports. Tests look inside here, too.
+native_linked := $(if $(filter host-tests/%,$(APP)),$(native_objs),$(native_obj))
 native_link = $(HOSTCC) -no-pie -Wl,-z,now -Wl,--wrap=main -o $(1) $(2) $(host_objs) \
-                $(native_obj) -Wl,--defsym,text_start=__executable_start \
+                $(native_linked) -Wl,--defsym,text_start=__executable_start \
                 -Wl,--defsym,text_end=etext -lm -pthread
-$(host_app): $(host_objs) $(if $(host_go),$(native_obj)) tools/symtab
+$(host_app): $(host_objs) $(if $(host_go),$(native_linked)) tools/symtab
 	$(if $(host_go),\
 	$(Q)$(call native_link,$@.1,) && NM=$(NM) tools/symtab $@.1 >$(host_out)/symtab.S && \
 	  $(HOSTCC) -c $(host_out)/symtab.S -o $(host_out)/symtab.o && \
@@ -353,6 +355,12 @@ host: $(host_app)
 	 eval "set -- $(if $(ARGS),$$ARGS,$(if $(ARGS_ARE_FILES),$$FILES))"; \
 	 exec tools/host-run $(if $(filter valgrind,$(SAN)),--valgrind) \
 	   $(host_app) "$${f[@]}" -- "$$@"
+
+# What the tests of goroutines as Linux processes need.
+.PHONY: host-go
+host-go:
+	@for app in ring mergesort pwordcount host-tests/guest/goroutines.c host-tests/guest/godie.c; do \
+	   $(MAKE) -s --no-print-directory host-app APP=$$app || exit 1; done
 
 new:
 	@tools/new '$(APP)'
