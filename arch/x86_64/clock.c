@@ -228,6 +228,8 @@ uint64_t arch_mono_ns(void)
     return l.tsc < l.tsc0 ? l.ns0 : l.ns0 + mul_shift(l.tsc - l.tsc0, l.mult);
 }
 
+uint64_t arch_mono_coarse_ns(void) __attribute__((alias("arch_mono_ns")));
+
 void arch_timer_set(uint64_t mono_ns)
 {
     if (mono_ns == UINT64_MAX) {

@@ -41,10 +41,14 @@ arch_on_system_stack:
 arch_ctx_enter:
     save_callee
     movq %rsp, %gs:CPU_SYS_SP
-    cmpq $0, 8(%rsi)              // to->full
-    je 1f
     movq %rsp, (%rdi)
-    movq %rsi, %rdi
+    cmpq $0, 8(%rsi)              // to->full
+    jne 1f
+    movq (%rsi), %rsp
+    restore_fpu_control
+    restore_callee
+    ret
+1:  movq %rsi, %rdi
     call ctx_resume               // the frame that goes on
     movq %rax, %rsp
     jmp trap_return
@@ -60,7 +64,8 @@ arch_ctx_enter:
 ctx_switch:
 arch_ctx_switch:
     save_callee
-1:  movq %rsp, (%rdi)
+    save_fpu_control
+    movq %rsp, (%rdi)
     movq (%rsi), %rsp
     restore_callee
     ret

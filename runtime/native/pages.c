@@ -151,18 +151,20 @@ void native_stacks_drop(void)
     spin_unlock(&mm_lock);
 }
 
-void stack_drop(struct g *g)
+bool stack_note_dead(struct g *g)
 {
-    spin_lock(&mm_lock);
-    if (!slot_of(g)->noted) {
-        if (nnoted == NOTED_MOST)
-            drop_noted();
+    // Full, with somebody on his way to stack_drop: ours comes along another time.
+    if (!slot_of(g)->noted && nnoted < NOTED_MOST) {
         slot_of(g)->noted = true;
         noted[nnoted++] = g;
     }
-    if (++ends >= LOOK_EVERY)
-        drop_noted();
-    spin_unlock(&mm_lock);
+    return ++ends >= LOOK_EVERY || nnoted == NOTED_MOST;
+}
+
+void stack_drop(struct g *g)
+{
+    (void)g; // one of them
+    native_stacks_drop();
 }
 
 void stack_drop_tops(struct g *g)

@@ -139,7 +139,7 @@ static void make_ready(struct g *g, bool first)
     preempt_disable();
     struct p *p = this_p();
 
-    g->state = G_READY;
+    g_set_state(g, G_READY);
     if (g->cpu == G_ANY_CPU) {
         runq_put(&p->q, g, first);
         atomic_thread_fence(memory_order_seq_cst); // before idle is read
@@ -333,7 +333,7 @@ static void run(struct p *p, struct g *g)
     }
     if (p->slice_end == UINT64_MAX && (slice_always() || sched_has_work(p)))
         slice_watch(p);
-    g->state = G_RUNNING;
+    g_set_state(g, G_RUNNING);
     g->interrupted = false;
     arch_set_current(g);
     arch_set_tls(g->tcb);
@@ -477,8 +477,8 @@ void g_park(const char *why, void (*unlock)(void *), void *arg)
     p->after_arg = arg;
     g->why = why;
     if (why != NULL)
-        g->since = arch_mono_ns();
-    g->state = G_PARKED;
+        g->since = arch_mono_coarse_ns();
+    g_set_state(g, G_PARKED);
     arch_ctx_switch(&g->ctx, &p->loop);
     preempt_enable(); // maybe on another CPU
 }

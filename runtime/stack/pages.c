@@ -167,10 +167,14 @@ bool stack_map_top(struct g *g, size_t reserve, bool warm)
 
 // ---- giving back ----
 
+bool stack_note_dead(struct g *g)
+{
+    return g->low < stack_top(g) - PAGE_SIZE;
+}
+
 void stack_drop(struct g *g)
 {
-    if (g->low < stack_top(g) - PAGE_SIZE)
-        mm_uncharge(vm_drop_range(g->low, stack_top(g) - PAGE_SIZE));
+    mm_uncharge(vm_drop_range(g->low, stack_top(g) - PAGE_SIZE));
 }
 
 // All at one shootdown.

@@ -20,7 +20,11 @@ bool stack_map_g(size_t slot);
 // False: no frame. Context: mm_lock held.
 bool stack_map_top(struct g *g, size_t reserve, bool warm);
 
-// Gives the pages of a dead stack back, but for the top one. Context: scheduler.
+// A stack has died: whether stack_drop has to be called now. Context: mm_lock held.
+bool stack_note_dead(struct g *g);
+
+// Gives the pages of a dead stack back, but for the top one. Context: scheduler,
+// mm_lock not held; nobody else has g.
 void stack_drop(struct g *g);
 
 // Gives the top pages of dead stacks back: a list by next, STACK_COLD_MOST at most,

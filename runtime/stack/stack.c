@@ -149,7 +149,7 @@ static void alloc_call(void *arg)
         memset(g, 0, offsetof(struct g, slots)); // what follows stays
         g->limit = c->limit;
         if (stack_map_top(g, c->reserve, warm)) {
-            g->state = G_PARKED;
+            g_set_state(g, G_PARKED);
             c->g = g;
         } else {
             give_slots(g);
@@ -237,11 +237,13 @@ void stack_free(struct g *g)
 
     // From here on nothing faults into the slot.
     spin_lock(&mm_lock);
-    g->state = G_FREE;
-    spin_unlock(&mm_lock);
-    stack_drop(g);
+    g_set_state(g, G_FREE);
+    if (stack_note_dead(g)) {
+        spin_unlock(&mm_lock);
+        stack_drop(g);
+        spin_lock(&mm_lock);
+    }
     // The top page stays warm, if there are not many such already.
-    spin_lock(&mm_lock);
     g->warm = nwarm < warm_most && !mm_frames_scarce();
     if (g->warm) {
         nwarm++;

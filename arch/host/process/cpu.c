@@ -209,6 +209,11 @@ uint64_t arch_mono_ns(void)
     return read_clock(CLOCK_MONOTONIC) - start_ns;
 }
 
+uint64_t arch_mono_coarse_ns(void)
+{
+    return read_clock(CLOCK_MONOTONIC_COARSE) - start_ns;
+}
+
 uint64_t arch_wall_ns(void)
 {
     return read_clock(CLOCK_REALTIME);
