@@ -49,6 +49,7 @@ app_dir  := apps/$(APP)
 APP_SRCS  = $(wildcard $(app_dir)/*.c)
 -include $(app_dir)/app.mk
 endif
+APP_SRCS  += $(APP_MORE)
 ifneq ($(filter run image debug host host-app,$(MAKECMDGOALS)),)
 ifneq ($(words $(APP)),1)
 $(error APP="$(APP)": a name or a path without blanks (tools/run takes any))
@@ -372,7 +373,10 @@ soak: $(newlib_stamp)
 	@tools/setup run
 	@tools/soak $(MINUTES)
 
-.PHONY: bench-peers bench-heap
+.PHONY: bench-peers bench-heap bench-go
+bench-go:
+	@tools/setup host
+	@O=$(O) tools/bench -g $(if $(ROUNDS),-n $(ROUNDS))
 bench-heap:
 	@tools/setup host
 	@O=$(O) tools/bench-heap/run $(if $(ROUNDS),-n $(ROUNDS))
