@@ -374,8 +374,8 @@ soak: $(newlib_stamp)
 	@tools/soak $(MINUTES)
 
 .PHONY: bench-peers bench-heap bench-go
-bench-go:
-	@tools/setup host
+bench-go: $(newlib_stamp)
+	@tools/setup bench
 	@O=$(O) tools/bench -g $(if $(ROUNDS),-n $(ROUNDS))
 bench-heap:
 	@tools/setup host

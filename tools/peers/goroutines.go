@@ -1,6 +1,9 @@
 // What tools/bench-go.c, tools/bench-sort.c and apps/pwordcount do, in Go.
 //
-// usage: goroutines yield|handoff|channel|create | sort NUMBERS | words FILE
+// usage: goroutines yield|handoff|channel|create | sort NUMBERS | words FILE | insns
+//
+// insns: in a guest whose clock counts instructions, one for a nanosecond; the same
+// figures as bench-go without an argument.
 package main
 
 import (
@@ -11,18 +14,29 @@ import (
 	"sort"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
 const (
-	turns   = 2000000
-	created = 200000
-	alone   = 8192 // numbers: no goroutine for fewer
-	block   = 65536
+	longer = 100 // natively
+	parked = 100000
+	alone  = 8192 // numbers: no goroutine for fewer
+	block  = 65536
 )
 
-// CPU time of the process.
+var turns, created = 20000, 2000
+
+var start = time.Now()
+
+func clock() time.Duration {
+	return time.Since(start)
+}
+
+// What figures count in: CPU time of the process, or instructions.
+var now = cpu
+
 func cpu() time.Duration {
 	var r syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &r)
@@ -30,7 +44,7 @@ func cpu() time.Duration {
 }
 
 func result(name string, start time.Duration, n int) {
-	fmt.Printf("%s %.1f\n", name, float64(cpu()-start)/float64(n))
+	fmt.Printf("%s %.1f\n", name, float64(now()-start)/float64(n))
 }
 
 // ---- switching ----
@@ -46,7 +60,7 @@ func yields() {
 	}
 	go often()
 	go often()
-	start := cpu()
+	start := now()
 	done.Wait()
 	result("go_yield", start, 2*turns)
 }
@@ -64,7 +78,7 @@ func handoff() {
 		}
 	}()
 	runtime.Gosched()
-	start := cpu()
+	start := now()
 	for i := 0; i < turns; i++ {
 		ping.Done()
 		pong.Wait()
@@ -83,23 +97,86 @@ func channel() {
 		}
 	}()
 	runtime.Gosched()
-	start := cpu()
+	start := now()
 	for i := 0; i < turns; i++ {
 		ping <- struct{}{}
 		<-pong
 	}
-	result("go_handoff", start, 2*turns)
+	result("go_handoff_channel", start, 2*turns)
 }
 
 func create() {
 	var done sync.WaitGroup
-	start := cpu()
+	start := now()
 	for i := 0; i < created; i++ {
 		done.Add(1)
 		go func() { done.Done() }()
 		done.Wait()
 	}
 	result("go_create", start, created)
+}
+
+// All of them wait at a gate.
+func park() {
+	var gate, done sync.WaitGroup
+	var there atomic.Int32
+	gate.Add(1)
+	done.Add(parked)
+	start := now()
+	for i := 0; i < parked; i++ {
+		go func() {
+			there.Add(1)
+			gate.Wait()
+			done.Done()
+		}()
+	}
+	for there.Load() < parked {
+		runtime.Gosched()
+	}
+	result("go_parked", start, parked)
+	gate.Done()
+	done.Wait()
+}
+
+// ---- stacks ----
+
+//go:noinline
+func deep(bytes int) int {
+	var frame [1000]byte
+	frame[bytes&511] = 1
+	if bytes <= 0 {
+		return 0
+	}
+	return deep(bytes-1040) + int(frame[0])
+}
+
+func descend(bytes int) {
+	var done sync.WaitGroup
+	done.Add(1)
+	go func() {
+		start := now()
+		deep(bytes)
+		first := now() - start
+		start = now()
+		deep(bytes)
+		again := now() - start
+		fmt.Printf("go_descent_%dk %d\ngo_descent_%dk_again %d\n",
+			bytes/1000, first, bytes/1000, again)
+		done.Done()
+	}()
+	done.Wait()
+}
+
+func insns() {
+	now = clock
+	yields()
+	handoff()
+	channel()
+	create()
+	create()
+	descend(10000)
+	descend(590000)
+	park()
 }
 
 // ---- merge sort ----
@@ -251,7 +328,11 @@ func countWords(name string) {
 }
 
 func main() {
-	run := map[string]func(){"yield": yields, "handoff": handoff, "channel": channel, "create": create,
+	if os.Args[1] != "insns" {
+		turns *= longer
+		created *= longer
+	}
+	run := map[string]func(){"yield": yields, "handoff": handoff, "channel": channel, "create": create, "insns": insns,
 		"sort": func() {
 			n, _ := strconv.Atoi(os.Args[2])
 			sortNumbers(n)
