@@ -35,6 +35,7 @@ enum {
     STEAL_ROUNDS = 4,          // the last takes what would run next, too
     STEAL_WAIT = 100,          // pauses before that
     PENDING_PAUSE_NS = 200000, // between two looks at a busy CPU's timers
+    FIRST_FRAMES = 1024,       // bytes of a stack that it begins with
 };
 
 static struct p *_Atomic ps[ARCH_MAX_CPUS]; // release: it is complete
@@ -419,19 +420,6 @@ void sched_run(void)
     }
 }
 
-void sched_init(const struct g_tls_image *image)
-{
-    ps[arch_cpu_id()] = new_p();
-    tls = *image;
-    if (tls.align == 0)
-        tls.align = 1;
-    arch_hooks.tick = on_tick;
-    arch_hooks.kick = on_kick;
-    arch_hooks.pending = on_pending;
-    arch_hooks.preempt = preempt_interrupted;
-    arch_hooks.leave = preempt_here;
-}
-
 // Top of a slot, from the top down: the C library's state, the TCB (what %fs
 // points at, R9), the TLS image, then the stack.
 struct tcb {
@@ -445,6 +433,34 @@ struct tcb {
 };
 
 _Static_assert(offsetof(struct tcb, limit) == 0x70, "ABI of split stacks");
+
+// What is above the first frame of a stack, in bytes.
+static struct {
+    size_t libc; // the C library's state, from the top
+    size_t top;  // with the TCB, which is aligned so
+    size_t align;
+    size_t tls;     // of the TLS block below that
+    size_t reserve; // to be mapped at first
+} layout;           // [c]
+
+void sched_init(const struct g_tls_image *image)
+{
+    ps[arch_cpu_id()] = new_p();
+    tls = *image;
+    if (tls.align == 0)
+        tls.align = 1;
+    layout.align = tls.align > 64 ? tls.align : 64;
+    layout.libc = align_up(libc_thread_size(), 64);
+    layout.top = layout.libc + align_up(sizeof(struct tcb), layout.align);
+    layout.tls = align_up(tls.size, tls.align);
+    layout.reserve =
+        layout.top + align_up(tls.size, layout.align) + FIRST_FRAMES;
+    arch_hooks.tick = on_tick;
+    arch_hooks.kick = on_kick;
+    arch_hooks.pending = on_pending;
+    arch_hooks.preempt = preempt_interrupted;
+    arch_hooks.leave = preempt_here;
+}
 
 size_t g_count(void)
 {
@@ -535,19 +551,16 @@ struct g *g_create_limited(void (*fn)(void *), void *arg, const char *name,
                            int cpu, size_t limit)
 {
     const struct g_tls_image *image = &tls;
-    size_t libc = align_up(libc_thread_size(), 64);
-    size_t align = image->align > 64 ? image->align : 64;
-    size_t top = libc + align_up(sizeof(struct tcb), align);
-    struct g *g = stack_alloc(top + align_up(image->size, align) + 1024, limit);
+    struct g *g = stack_alloc(layout.reserve, limit);
 
     if (g == NULL)
         return NULL;
     // The TLS block ends where the TCB begins (variant II of the ELF TLS ABI).
-    uintptr_t end = stack_top(g);
-    struct tcb *t = (void *)align_down(end - top, align);
-    char *block = (char *)t - align_up(image->size, image->align);
+    uintptr_t end = stack_top(g), libc = end - layout.libc;
+    struct tcb *t = (void *)align_down(end - layout.top, layout.align);
+    char *block = (char *)t - layout.tls;
 
-    memset(block, 0, end - (uintptr_t)block);
+    memset(block, 0, libc - (uintptr_t)block); // its own state libc clears
     if (image->file_size > 0)
         memcpy(block, image->start, image->file_size);
     t->self = t;
@@ -555,7 +568,7 @@ struct g *g_create_limited(void (*fn)(void *), void *arg, const char *name,
     t->start_fn = fn;
     t->start_arg = arg;
     g->tcb = t;
-    g->reent = libc_thread_new((void *)(end - libc));
+    g->reent = libc_thread_new((void *)libc);
     g->name = name;
     g->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
     g->cpu = cpu;
