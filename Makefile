@@ -93,7 +93,7 @@ cold_srcs := $(wildcard boot/*.c arch/*.c runtime/debug/*.c runtime/libc/*.c) \
              $(patsubst %,mm/%.c,commit describe dirty init look map vm vm_device vm_huge vm_range vm_drop vm_move frame) \
              $(patsubst %,runtime/heap/%.c,api cache central debug heap memory meta page_cache pages report span stats tiny) \
              runtime/mem/mem.c runtime/mem/where.c \
-             $(filter-out runtime/sched/sched.c runtime/sched/queue.c,$(wildcard runtime/sched/*.c)) $(wildcard runtime/stack/*.c) runtime/sync/wg.c
+             $(filter-out runtime/sched/sched.c runtime/sched/queue.c,$(wildcard runtime/sched/*.c)) $(wildcard runtime/stack/*.c)
 # These are leaves of two dozen instructions: no frame.
 frameless := runtime/heap/fast.c runtime/libc/malloc_fast.c
 size      = $(if $(filter $(frameless),$<),-O2 -fomit-frame-pointer \

@@ -556,19 +556,21 @@ struct g *g_create_limited(void (*fn)(void *), void *arg, const char *name,
     if (g == NULL)
         return NULL;
     // The TLS block ends where the TCB begins (variant II of the ELF TLS ABI).
-    uintptr_t end = stack_top(g), libc = end - layout.libc;
+    uintptr_t end = stack_top(g);
     struct tcb *t = (void *)align_down(end - layout.top, layout.align);
     char *block = (char *)t - layout.tls;
 
-    memset(block, 0, libc - (uintptr_t)block); // its own state libc clears
-    if (image->file_size > 0)
+    if (layout.tls > 0) {
+        memset(block, 0, layout.tls);
         memcpy(block, image->start, image->file_size);
+    }
     t->self = t;
     t->limit = stack_bottom(g);
     t->start_fn = fn;
     t->start_arg = arg;
+    t->locals = NULL;
     g->tcb = t;
-    g->reent = libc_thread_new((void *)libc);
+    g->reent = libc_thread_new((void *)(end - layout.libc));
     g->name = name;
     g->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
     g->cpu = cpu;

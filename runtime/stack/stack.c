@@ -44,16 +44,6 @@ static uintptr_t slot_base(size_t slot)
     return ARCH_STACK_BASE + slot * STACK_SLOT_BYTES;
 }
 
-uintptr_t stack_top(const struct g *g)
-{
-    return slot_base(g_slot(g)) + STACK_SLOT_BYTES;
-}
-
-uintptr_t stack_bottom(const struct g *g)
-{
-    return stack_top(g) - g->limit;
-}
-
 struct g *stack_nth(size_t i)
 {
     return i < nslots ? g_of_slot(i) : NULL;

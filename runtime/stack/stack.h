@@ -37,8 +37,16 @@ uintptr_t stack_low(const struct g *g);
 const char *stack_describe(uintptr_t va, char *buf, size_t size);
 
 // One past the slot's highest byte, and the lowest that the limit allows.
-uintptr_t stack_top(const struct g *g);
-uintptr_t stack_bottom(const struct g *g);
+__attribute__((always_inline)) static inline uintptr_t
+stack_top(const struct g *g)
+{
+    return ARCH_STACK_BASE + (g_slot(g) + 1) * STACK_SLOT_BYTES;
+}
+
+static inline uintptr_t stack_bottom(const struct g *g)
+{
+    return stack_top(g) - g->limit;
+}
 
 // The goroutine of the i-th slot, in use or not; NULL: so many were never used.
 struct g *stack_nth(size_t i);

@@ -224,10 +224,13 @@ static void leave(struct cpu *c, const ucontext_t *uc, int error)
 
 static void on_signal(int number, siginfo_t *info, void *uc)
 {
-    struct cpu *c = this_cpu();
-    int error = *c->error;
+    struct cpu *c = my_cpu;
 
     (void)number, (void)info;
+    if (c == NULL)
+        return; // not from us, to a thread that the program has made
+    int error = *c->error;
+
     atomic_fetch_add(&c->doorbell, 1); // what comes now ends a rest
     if (atomic_load(&stopping))
         arch_stop_this();
