@@ -238,7 +238,7 @@ debug: $(image)
 # The machine as a process; what mm, the scheduler and the heap need.
 host      := arch/host/host.c arch/host/ctx.c arch/fmt.c arch/random.c
 mm        := $(host) $(wildcard mm/*.c)
-sched     := $(mm) $(patsubst %,runtime/sched/%.c,preempt queue sched stop time) runtime/stack/stack.c runtime/stack/pages.c
+sched     := $(mm) $(patsubst %,runtime/sched/%.c,preempt queue sched stop suspend time) runtime/stack/stack.c runtime/stack/pages.c
 heap      := $(mm) $(wildcard runtime/heap/*.c) arch/option.c \
              host-tests/runtime/heap/heap_fixture.c
 

@@ -116,10 +116,11 @@ void arch_ctx_interrupt(struct arch_ctx *ctx, void *area,
                         const struct trap_frame *tf);
 
 // Where whoever switches to ctx goes on: its pc and frame pointer. False: that
-// can't be read. Context: any; ctx may change meanwhile.
+// can't be read. *tf: what arch_ctx_interrupt got, or NULL if it left by a call.
+// Context: any; ctx may change meanwhile.
 bool arch_ctx_where(const struct arch_ctx *ctx,
                     bool (*readable)(uintptr_t va, size_t n), uintptr_t *pc,
-                    uintptr_t *fp);
+                    uintptr_t *fp, const struct trap_frame **tf);
 
 // Goes to a context and forgets where it is. Interrupts are on afterwards.
 NORETURN void arch_ctx_leave(const struct arch_ctx *to);
@@ -177,6 +178,10 @@ int arch_console_read(void *p, size_t n);
 
 // Called in interrupt context whenever console input may have arrived.
 void arch_console_on_input(void (*fn)(void));
+
+// Called in interrupt context when the key that asks for a report was pressed:
+// Ctrl-\, at a terminal or through the runner.
+void arch_console_on_key(void (*fn)(void));
 
 // Ends the machine; status 0..255 becomes the runner's exit status.
 NORETURN void arch_power_off(int status);

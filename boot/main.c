@@ -265,6 +265,12 @@ static void arm_heap_timer(uint64_t mono_ns)
     sched_timer_set(&timer, min_u64(mono_ns, arch_mono_ns() + HEAP_LOOK_NS));
 }
 
+static void serve(void)
+{
+    heap_serve();
+    dump_serve();
+}
+
 static void second_stage(void)
 {
     const struct g_tls_image tls = {tls_start, (size_t)tls_file_size,
@@ -275,7 +281,7 @@ static void second_stage(void)
     input_init();
     heap_init();
     pages_arm = arm_heap_timer;
-    sched_on_pending(heap_serve);
+    sched_on_pending(serve);
     start_cpus();
     pt_drop_top(0); // the identity map of the trampoline: nil faults from here
     mm_free_image((uintptr_t)boot_start, (size_t)(boot_end - boot_start));

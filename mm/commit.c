@@ -4,7 +4,7 @@
 // the frames it can take, page tables included, when it is made; what cannot be
 // refused (pages of stacks, tables of regions that are cut) is counted against
 // the rest. So a store into mapped memory finds a frame, and running out is an
-// error of a call.
+// error of a call. Memory that opted out is charged as it is touched (fault.c).
 //
 // Pressure is about frames that are really free. Whoever finds few sets a mark;
 // the scheduler calls the reclaimers from its loop, where they may take locks.
@@ -37,7 +37,8 @@ enum { KEPT_PER_CPU = 16 };
 void mm_boot_done(void)
 {
     // What the CPUs keep for themselves is promised to nobody: the reserve, a
-    // cache, a batch, a frame that is being cleared in advance.
+    // cache, a batch, a frame that is being cleared in advance, and the old one of
+    // a page that all who share it are copying at once.
     uint64_t kept = arch_cpu_count() * (uint64_t)KEPT_PER_CPU;
 
     usable = mm_free_frames();

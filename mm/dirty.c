@@ -103,23 +103,6 @@ static bool clear_dirty(pte_t *e)
     }
 }
 
-static bool clear_page(struct region *r, uintptr_t va)
-{
-    bool dirty = false;
-    struct region *p = r;
-
-    do {
-        int level;
-        uintptr_t at = mm_peer_address(r, va, p);
-        pte_t *e = at != 0 ? pt_find(at, &level) : NULL;
-
-        if (e != NULL && clear_dirty(e))
-            dirty = true;
-        p = p->peer;
-    } while (p != r);
-    return dirty;
-}
-
 static bool watched(const struct region *r)
 {
     const struct region *p = r;
@@ -136,8 +119,10 @@ void dirty_leave(struct region *r, uintptr_t va, uintptr_t end)
 {
     if (r->peer == r || !watched(r))
         return;
-    for (; va < end; va += PAGE_SIZE) {
-        pte_t *e = vm_small_entry(va);
+    uintptr_t next;
+
+    for (; va < end; va = next) {
+        pte_t *e = vm_small_entry_or_gap(va, end, &next);
         pte_t v = e != NULL ? pt_get(e) : 0;
         const pte_t rights = PTE_PRESENT | PTE_WRITE | PTE_DIRTY;
 
@@ -151,29 +136,41 @@ void dirty_leave(struct region *r, uintptr_t va, uintptr_t end)
     }
 }
 
+// What the entries of [va, end) in r say; true if any was dirty.
+static bool harvest_view(struct region *r, uintptr_t va, uintptr_t end)
+{
+    bool any = false;
+    struct pt_run run;
+
+    for (; va < end; va += run.n * PAGE_SIZE) {
+        run = pt_run(va, end);
+        size_t each = run.level == 1 ? 1 : run.n; // pages of an entry
+
+        for (size_t i = 0; i < pt_run_entries(&run); i++) {
+            if (!clear_dirty(&run.e[i]))
+                continue;
+            any = true;
+            for (size_t k = i * each; k < (i + 1) * each; k++)
+                dirty_note(r, va + k * PAGE_SIZE);
+        }
+    }
+    return any;
+}
+
 // mm_lock held. Returns true if a shootdown is due.
 static bool harvest(struct region *r)
 {
     bool any = false;
+    struct region *p = r;
 
-    for (uintptr_t va = r->start; va < r->end;) {
-        int level;
-        pte_t *e = pt_find(va, &level);
-        uintptr_t next = va + PAGE_SIZE;
+    do {
+        uint64_t lo, hi;
+        uintptr_t at = p->start - p->object_page * PAGE_SIZE;
 
-        if (e == NULL && r->peer == r) {
-            va = align_down(va, pte_span(2)) + pte_span(2);
-            continue;
-        }
-        if (e != NULL && level > 1)
-            next = align_down(va, pte_span(level)) + pte_span(level);
-        if (clear_page(r, va)) {
-            any = true;
-            for (; va < next && va < r->end; va += PAGE_SIZE)
-                dirty_note(r, va);
-        }
-        va = next;
-    }
+        if (vm_overlap(p, r, &lo, &hi))
+            any |= harvest_view(p, at + lo * PAGE_SIZE, at + hi * PAGE_SIZE);
+        p = p->peer;
+    } while (p != r);
     return any;
 }
 
@@ -375,6 +372,14 @@ void dirty_mark(uintptr_t va)
 
 // ---- regions that are cut or go ----
 
+// No bit beyond npages is set: whole words are collected.
+static void shorten(struct dirty_log *l, uint64_t npages)
+{
+    for (uint64_t i = npages; i < l->npages; i++)
+        l->bits[i / 64] &= ~(UINT64_C(1) << i % 64);
+    l->npages = min_u64(l->npages, npages);
+}
+
 bool dirty_cut(struct region *r, struct region *hi, uintptr_t va)
 {
     uint64_t at = (va - r->start) / PAGE_SIZE;
@@ -395,8 +400,42 @@ bool dirty_cut(struct region *r, struct region *hi, uintptr_t va)
         hi->logs = upper;
     }
     for (struct dirty_log *l = r->logs; l != NULL; l = l->next)
-        l->npages = at;
+        shorten(l, at);
     return true;
+}
+
+static uint64_t room(const struct dirty_log *l)
+{
+    return (((uint64_t)PAGE_SIZE << l->order) - sizeof *l) * 8;
+}
+
+bool dirty_can_unite(const struct region *lo, const struct region *hi)
+{
+    unsigned n = 0;
+
+    for (const struct dirty_log *l = lo->logs; l != NULL; l = l->next, n++) {
+        const struct dirty_log *upper = log_of(hi, l->client);
+
+        if (upper == NULL || l->npages + upper->npages > room(l))
+            return false;
+    }
+    for (const struct dirty_log *l = hi->logs; l != NULL; l = l->next)
+        n--;
+    return n == 0;
+}
+
+void dirty_unite(struct region *lo, const struct region *hi)
+{
+    for (struct dirty_log *l = lo->logs; l != NULL; l = l->next) {
+        const struct dirty_log *upper = log_of(hi, l->client);
+        uint64_t at = l->npages;
+
+        l->npages += upper->npages;
+        for (uint64_t i = 0; i < upper->npages; i++) {
+            if (upper->bits[i / 64] >> i % 64 & 1)
+                note(l, at + i);
+        }
+    }
 }
 
 bool dirty_reserve(struct region *r, uint64_t npages)
@@ -421,11 +460,8 @@ void dirty_trim(struct region *r)
 {
     uint64_t npages = (r->end - r->start) / PAGE_SIZE;
 
-    for (struct dirty_log *l = r->logs; l != NULL; l = l->next) {
-        for (uint64_t i = npages; i < l->npages; i++)
-            l->bits[i / 64] &= ~(UINT64_C(1) << i % 64);
-        l->npages = min_u64(l->npages, npages);
-    }
+    for (struct dirty_log *l = r->logs; l != NULL; l = l->next)
+        shorten(l, npages);
 }
 
 void dirty_forget(struct region *r)

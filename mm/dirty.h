@@ -52,6 +52,11 @@ void dirty_leave(struct region *r, uintptr_t va, uintptr_t end);
 // r is cut at va, hi becomes the upper part: cuts the bitmaps. False: no memory.
 bool dirty_cut(struct region *r, struct region *hi, uintptr_t va);
 
+// The opposite, for two neighbours that are to be one: the same clients watch
+// both, and lo's bitmaps have room for all; and lo's get what hi's say.
+bool dirty_can_unite(const struct region *lo, const struct region *hi);
+void dirty_unite(struct region *lo, const struct region *hi);
+
 // r will have npages: its bitmaps have room for them. False: no memory.
 MUST_USE bool dirty_reserve(struct region *r, uint64_t npages);
 

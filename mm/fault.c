@@ -58,12 +58,82 @@ static pte_t *peer_entry(const struct region *q, uintptr_t va,
     return e != NULL && level == 1 ? e : NULL;
 }
 
-static bool growing_stack; // [mm_lock] tables may come from the reserve
+static bool growing_stack;   // [mm_lock] tables may come from the reserve
+static bool counting_tables; // [mm_lock] and are promised to nobody
 
 paddr_t fault_table_frame(void)
 {
-    return growing_stack ? frame_cache_take_for_stack()
-                         : frame_cache_take(FRAME_ZERO);
+    if (growing_stack)
+        return frame_cache_take_for_stack();
+    if (!counting_tables)
+        return frame_cache_take(FRAME_ZERO);
+    if (!mm_charge(1))
+        return paddr(0);
+    paddr_t p = frame_cache_take(FRAME_ZERO);
+
+    if (p.raw != 0)
+        frame_set_counted(p);
+    else
+        mm_uncharge(1);
+    return p;
+}
+
+// ---- memory without a promise (VM_NORESERVE) ----
+//
+// Nothing is charged when it is mapped. What it takes is counted frame by frame,
+// its tables too, as it takes them: it gets what is promised to nobody, and stores
+// into memory that is promised find theirs (R14). Frames that are counted are
+// marked, so that whoever is the last to use one gives the count back.
+
+bool mm_make_tables(const struct region *r, uintptr_t va, int level)
+{
+    if (!(r->flags & REGION_UNCHARGED))
+        return pt_make_parent(va, level);
+    // A table that the top one leads to is never given back.
+    if (!pt_make_parent(va, PT_LEVELS - 1))
+        return false;
+    counting_tables = true;
+    bool made = pt_make_parent(va, level);
+
+    counting_tables = false;
+    return made;
+}
+
+pte_t *mm_make_entry(const struct region *r, uintptr_t va)
+{
+    if (!(r->flags & REGION_UNCHARGED))
+        return pt_make(va);
+    if (!mm_make_tables(r, va, 1))
+        return NULL;
+    pte_t *e = pt_make(va);
+    paddr_t table = paddr(align_down(arch_direct_to_paddr(e).raw, PAGE_SIZE));
+
+    // It was there for a neighbour, which may go first.
+    if (!frame_is_counted(table)) {
+        if (!mm_charge(1))
+            return NULL;
+        frame_set_counted(table);
+    }
+    return e;
+}
+
+static bool is_counted(const struct region *r)
+{
+    return unlikely(r->flags & REGION_UNCHARGED);
+}
+
+// Up to n cleared frames, as many as nobody is promised.
+__attribute__((cold, noinline)) static unsigned take_counted(paddr_t *out,
+                                                             unsigned n)
+{
+    while (n > 0 && !mm_charge(n))
+        n /= 2;
+    unsigned got = n > 0 ? frame_cache_take_many(out, n) : 0;
+
+    for (unsigned i = 0; i < got; i++)
+        frame_set_counted(out[i]);
+    mm_uncharge(n - got);
+    return got;
 }
 
 bool region_unshare(uintptr_t va)
@@ -158,8 +228,10 @@ static enum fault_result map_absent(struct region *r, uintptr_t page, pte_t *e,
         pt_set(e, mm_leaf(r, mm_zero_frame, true));
         return FAULT_SERVED;
     }
-    unsigned n = frame_cache_take_many(frames, window(r, page, e));
+    unsigned n = window(r, page, e);
 
+    n = is_counted(r) ? take_counted(frames, n)
+                      : frame_cache_take_many(frames, n);
     if (n == 0)
         return FAULT_OOM;
     pte_t leaf = mm_leaf(r, paddr(0), false);
@@ -295,8 +367,12 @@ static enum fault_result break_cow(struct region *r, uintptr_t page, pte_t *e)
         ring_replace(r, page, old, old);
         return FAULT_SERVED;
     }
-    paddr_t fresh = frame_cache_take(zero ? FRAME_ZERO : FRAME_DIRTY);
+    paddr_t fresh = paddr(0);
 
+    if (is_counted(r))
+        take_counted(&fresh, 1);
+    else
+        fresh = frame_cache_take(zero ? FRAME_ZERO : FRAME_DIRTY);
     if (fresh.raw == 0)
         return FAULT_OOM;
     mm_nbusy++;
@@ -335,8 +411,8 @@ static enum fault_result anon_fault(struct region *r, uintptr_t va,
     if (pte_present(v))
         return access == PROT_W && (v & PTE_COW) ? break_cow(r, page, e)
                                                  : FAULT_DENIED;
-    if (e == NULL)
-        e = pt_make(page);
+    if (e == NULL || (r->flags & REGION_UNCHARGED))
+        e = mm_make_entry(r, page);
     return e != NULL ? map_absent(r, page, e, access) : FAULT_OOM;
 }
 

@@ -12,9 +12,10 @@
 // A frame in a cache is FRAME_USED with no users. The zeroed list is bounded, so
 // that it neither starves others nor makes counts depend on idle time.
 //
-// Locks: each cache's lock protects its frames, outside frame_lock; reserves and
-// counters belong to their CPU [o]; zeroed_lock protects the zeroed list. Counts
-// are read by anybody, relaxed, for statistics.
+// Locks: each cache's lock protects its frames; reserves and counters belong to
+// their CPU [o]; zeroed_lock protects the zeroed list. Several caches are locked
+// in the order of their CPUs, then zeroed_lock, then frame_lock. Counts are read by
+// anybody, relaxed, for statistics.
 
 #include "mm/fcache.h"
 
@@ -113,39 +114,57 @@ static unsigned take_cached(struct frame_cache *c, paddr_t *out, unsigned n)
     return got;
 }
 
-// The last resort: what other CPUs hold back.
-static unsigned take_from_others(paddr_t *out)
+// With zeroed_lock held.
+static unsigned pop_zeroed(paddr_t *out, unsigned n)
 {
     unsigned got = 0;
 
-    for (unsigned i = 0; i < ARCH_MAX_CPUS && got == 0; i++) {
-        struct frame_cache *c = caches[i];
-
-        if (c == NULL)
-            continue;
-        spin_lock(&c->lock);
-        if (c->n > 0) {
-            *out = pop(c);
-            got = 1;
-        }
-        spin_unlock(&c->lock);
-    }
-    return got;
-}
-
-static unsigned take_zeroed(paddr_t *out, unsigned n)
-{
-    unsigned got = 0;
-
-    if (atomic_load_explicit(&nzeroed, memory_order_relaxed) == 0)
-        return 0;
-    spin_lock(&zeroed_lock);
     for (uint64_t pfn = zeroed_list; got < n && pfn != 0; pfn = zeroed_list) {
         zeroed_list = frame_of(pfn)->next;
         out[got++] = paddr(pfn << PAGE_SHIFT);
     }
     mm_count(&nzeroed, -(uint64_t)got);
+    return got;
+}
+
+static unsigned take_zeroed(paddr_t *out, unsigned n)
+{
+    if (atomic_load_explicit(&nzeroed, memory_order_relaxed) == 0)
+        return 0;
+    spin_lock(&zeroed_lock);
+    unsigned got = pop_zeroed(out, n);
+
     spin_unlock(&zeroed_lock);
+    return got;
+}
+
+// The last resort: a frame that is free anywhere. No frame goes from one place
+// to another meanwhile, or it could pass by unseen, and who has been promised it
+// would be told that there is none (R14).
+__attribute__((cold, noinline)) static unsigned take_anywhere(paddr_t *out)
+{
+    struct frame_cache *held[ARCH_MAX_CPUS];
+    unsigned n = 0, got;
+
+    for (unsigned i = 0; i < ARCH_MAX_CPUS; i++) {
+        if (caches[i] != NULL) {
+            held[n] = caches[i];
+            spin_lock(&held[n++]->lock);
+        }
+    }
+    spin_lock(&zeroed_lock);
+    got = frame_take_batch(out, 1);
+    for (unsigned i = 0; i < n && got == 0; i++) {
+        if (held[i]->n > 0) {
+            *out = pop(held[i]);
+            got = 1;
+        }
+    }
+    if (got == 0)
+        got = pop_zeroed(out, 1);
+    spin_unlock(&zeroed_lock);
+    while (n > 0)
+        spin_unlock(&held[--n]->lock);
     return got;
 }
 
@@ -156,7 +175,7 @@ static void give_user(paddr_t p)
 }
 
 // Frames from where there are some: cleared in advance (if they are to be
-// cleared), this CPU's, another's.
+// cleared), this CPU's, the buddy allocator's, another's.
 static unsigned take(paddr_t *out, unsigned n, enum frame_flags flags)
 {
     if (mm_fails())
@@ -167,9 +186,7 @@ static unsigned take(paddr_t *out, unsigned n, enum frame_flags flags)
     if (got < n)
         got += take_cached(c, out + got, n - got);
     if (got == 0)
-        got = take_from_others(out);
-    if (got == 0) // the last ones are there
-        got = clean = take_zeroed(out, n);
+        got = take_anywhere(out);
     if (c != NULL && flags == FRAME_ZERO) {
         count(&c->from_zeroed, clean);
         count(&c->cleared, got - clean);
@@ -292,8 +309,10 @@ void frame_cache_flush(void)
         set_n(c, 0);
         spin_unlock(&c->lock);
     }
-    while (take_zeroed(&p, 1) == 1)
+    spin_lock(&zeroed_lock);
+    while (pop_zeroed(&p, 1) == 1)
         frame_give_batch(&p, 1);
+    spin_unlock(&zeroed_lock);
 }
 
 struct frame_cache_stats frame_cache_stats(void)

@@ -26,6 +26,7 @@
 
 #include "mm/fail.h"
 #include "mm/fcache.h"
+#include "mm/mm.h"
 
 static struct spinlock frame_lock;
 static uint32_t
@@ -145,6 +146,25 @@ void frame_get(paddr_t p)
                               memory_order_relaxed);
 }
 
+void frame_set_counted(paddr_t p)
+{
+    frame_of(p.raw >> PAGE_SHIFT)->counted = 1;
+}
+
+bool frame_is_counted(paddr_t p)
+{
+    return frame_of(p.raw >> PAGE_SHIFT)->counted != 0;
+}
+
+// Of a frame that has no user any more: the next one's is another matter.
+static unsigned take_count(struct frame *f)
+{
+    unsigned counted = f->counted;
+
+    f->counted = 0;
+    return counted;
+}
+
 void frame_put(paddr_t p)
 {
     struct frame *f = frame_of(p.raw >> PAGE_SHIFT);
@@ -152,16 +172,22 @@ void frame_put(paddr_t p)
     uint32_t old = atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel);
 
     ASSERT(old > 0);
-    if (old == 1)
+    if (old == 1) {
+        unsigned counted = take_count(f);
+
         frame_cache_give(&p, 1);
+        if (counted > 0)
+            mm_uncharge(counted);
+    }
 }
 
 void frame_put_many(paddr_t *p, unsigned n)
 {
-    unsigned last = 0;
+    unsigned last = 0, counted = 0;
 
     for (unsigned i = 0; i < n; i++) {
-        _Atomic uint32_t *refs = &frame_of(p[i].raw >> PAGE_SHIFT)->refs;
+        struct frame *f = frame_of(p[i].raw >> PAGE_SHIFT);
+        _Atomic uint32_t *refs = &f->refs;
         // Acquire: everybody else's last use. Who is alone needs no more.
         uint32_t old = atomic_load_explicit(refs, memory_order_acquire);
 
@@ -170,11 +196,16 @@ void frame_put_many(paddr_t *p, unsigned n)
         else
             old = atomic_fetch_sub_explicit(refs, 1, memory_order_acq_rel);
         ASSERT(old > 0);
-        if (old == 1)
+        if (old == 1) {
+            counted += take_count(f);
             p[last++] = p[i];
+        }
     }
     if (last > 0)
         frame_cache_give(p, last);
+    // Others get the promise when the frames are free.
+    if (counted > 0)
+        mm_uncharge(counted);
 }
 
 uint32_t frame_refs(paddr_t p)

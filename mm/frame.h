@@ -45,6 +45,12 @@ uint32_t frame_refs(paddr_t p);
 // frame_put of n frames; p is used as scratch. Context: as frame_put.
 void frame_put_many(paddr_t *p, unsigned n);
 
+// The frame, which has its users and no promise behind it, is counted against what
+// can be promised; it is no more when its last user goes. Who calls has charged it.
+// frame_is_counted: it is already. Context: mm_lock held, or the frame is new.
+void frame_set_counted(paddr_t p);
+bool frame_is_counted(paddr_t p);
+
 // Makes blocks of order `to` of an allocated block; single frames have one user.
 // frame_join undoes it. Context: as frame_alloc.
 void frame_split(paddr_t p, unsigned order, unsigned to);

@@ -11,7 +11,8 @@ struct frame {
                            // number of its entries that are not zero [mm_lock]
     uint8_t order;         // [frame_lock] size of the block
     uint8_t state;         // [frame_lock] enum frame_state
-    uint16_t unused;
+    uint8_t counted;       // [o] of a single frame: see frame_set_counted
+    uint8_t unused;
 };
 
 static inline struct frame *frame_of(uint64_t pfn)

@@ -54,6 +54,11 @@ static inline bool mm_is_zero_frame(paddr_t p)
 // A cleared frame for a page table; from the reserve while a stack grows.
 paddr_t fault_table_frame(void);
 
+// pt_make_parent and pt_make for pages of r: its tables are promised, or counted
+// now. False, NULL: no frame. mm_lock held.
+MUST_USE bool mm_make_tables(const struct region *r, uintptr_t va, int level);
+MUST_USE pte_t *mm_make_entry(const struct region *r, uintptr_t va);
+
 // The entry that shows frame p in r; cow: without the right to store.
 static inline pte_t mm_leaf(const struct region *r, paddr_t p, bool cow)
 {

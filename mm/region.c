@@ -249,8 +249,7 @@ struct region *region_cut(struct region *r, uintptr_t va)
     return hi;
 }
 
-// Do two neighbours say the same of their pages? Watched ones stay cut: their
-// bitmaps are.
+// Do two neighbours say the same of their pages, and the same to who watches?
 static bool same(const struct region *lo, const struct region *hi)
 {
     bool alone = lo->peer == lo && hi->peer == hi;
@@ -258,7 +257,7 @@ static bool same(const struct region *lo, const struct region *hi)
 
     if (lo->end != hi->start || lo->ops != hi->ops || lo->name != hi->name ||
         lo->prot != hi->prot || lo->flags != hi->flags || !lo->pooled ||
-        !hi->pooled || lo->logs != NULL || hi->logs != NULL ||
+        !hi->pooled || !dirty_can_unite(lo, hi) ||
         (lo->flags & (REGION_FIXED | REGION_DEVICE)))
         return false;
     if (alone)
@@ -276,6 +275,7 @@ bool region_unite(struct region *lo)
     if (hi == NULL || !same(lo, hi))
         return false;
     region_erase(hi);
+    dirty_unite(lo, hi);
     lo->end = hi->end;
     region_free(hi);
     return true;
@@ -382,6 +382,7 @@ static void resize_call(void *arg)
         c->result = -ENOMEM;
     else
         r->end = c->end;
+    dirty_trim(r);
     spin_unlock(&mm_lock);
     if (c->end < old)
         vm_drop_range(c->end, old);

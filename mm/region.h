@@ -15,7 +15,7 @@ enum fault_result {
 enum region_flags {
     REGION_FIXED = 1,     // the runtime's: programs can't change it
     REGION_SPARSE = 2,    // reads map the shared zero frame (R12: never stacks)
-    REGION_UNCHARGED = 4, // nothing is promised: a touch may end in OOM (R14)
+    REGION_UNCHARGED = 4, // charged as it is touched: that may end in OOM (R14)
     REGION_DEVICE = 8,    // frames are not ours (PTE_FOREIGN)
     REGION_RESERVED = 16, // only addresses: charged when it gets rights
     REGION_ALIAS = 32,    // another of the ring is charged for the memory

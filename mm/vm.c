@@ -84,7 +84,7 @@ static int unmap_locked(struct vm_call *c)
     }
     while ((at = vm_first_in(c->va, end)) != NULL) {
         dirty_leave(at, at->start, at->end);
-        vm_bequeath(at);
+        vm_bequeath(at, at->start);
         vm_uncharge_later(c, vm_cost(at));
         region_erase(at);
         region_free(at);
@@ -212,7 +212,7 @@ static int decommit_locked(struct vm_call *c)
     for (struct region *r = region_find(c->va); r != NULL;
          r = vm_next_in(r, end)) {
         if (c->flags) { // back to a mere reservation
-            vm_bequeath(r);
+            vm_bequeath(r, r->start);
             vm_uncharge_later(c, vm_cost(r));
             r->flags |= REGION_RESERVED;
             r->prot = 0;

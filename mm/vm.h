@@ -16,7 +16,8 @@
 
 enum vm_flags {
     VM_FIXED = 1,     // exactly at *va
-    VM_NORESERVE = 2, // promise nothing: a touch may end the program (R14)
+    VM_NORESERVE = 2, // promise nothing: a touch that finds all the rest
+                      // promised ends the program (R14)
     VM_SPARSE = 4,    // reads of untouched pages cost no frame (R12)
 };
 

@@ -76,7 +76,7 @@ static int map_device_locked(struct vm_call *c)
     c->va = at;
     if (map_all(r, pa) == 0)
         return 0;
-    vm_uncharge(vm_cost(r));
+    vm_uncharge_later(c, vm_cost(r));
     region_erase(r);
     region_free(r);
     c->flags = 1; // tables are left
@@ -92,6 +92,7 @@ static void map_device_call(void *arg)
     spin_unlock(&mm_lock);
     if (c->flags)
         vm_drop_range(c->va, c->va + c->bytes);
+    vm_given_back(c);
 }
 
 int vm_map_device(uintptr_t *va, paddr_t pa, size_t bytes, unsigned prot,

@@ -37,9 +37,14 @@ static struct batch *my_batch(void)
             panic("mm: no frame left, not even to give some back");
         *b = arch_direct(p);
     }
-    (*b)->n = (*b)->nhuge = 0;
+    (*b)->n = (*b)->nhuge = (*b)->tables.n = 0;
     (*b)->stale = false;
     return *b;
+}
+
+void *vm_scratch(void)
+{
+    return my_batch();
 }
 
 void mm_cpu_init(void)
@@ -159,14 +164,24 @@ pte_t *vm_small_entry(uintptr_t va)
     return e != NULL && level == 1 ? e : NULL;
 }
 
+pte_t *vm_small_entry_or_gap(uintptr_t va, uintptr_t end, uintptr_t *next)
+{
+    pte_t *e = vm_small_entry(va);
+
+    *next = va + (e != NULL ? 1 : pt_run(va, end).n) * PAGE_SIZE;
+    return e;
+}
+
 // The frames of [va, end) in r are about to go. Pages that others of the ring
 // show, but that only r has an entry for, are handed to one of them that stays.
 // Returns 0 or -ENOMEM.
 int vm_hand_over(struct region *r, uintptr_t va, uintptr_t end, uintptr_t gone,
                  uintptr_t gone_end)
 {
-    for (; r->peer != r && va < end; va += PAGE_SIZE) {
-        pte_t *e = vm_small_entry(va);
+    uintptr_t next;
+
+    for (; r->peer != r && va < end; va = next) {
+        pte_t *e = vm_small_entry_or_gap(va, end, &next);
         struct region *heir = NULL;
         bool held = e == NULL || !pt_has_frame(pt_get(e)) ||
                     mm_is_zero_frame(pte_paddr(pt_get(e)));
@@ -183,7 +198,7 @@ int vm_hand_over(struct region *r, uintptr_t va, uintptr_t end, uintptr_t gone,
         }
         if (held || heir == NULL)
             continue;
-        pte_t *pe = pt_make(mm_peer_address(r, va, heir));
+        pte_t *pe = mm_make_entry(heir, mm_peer_address(r, va, heir));
 
         if (pe == NULL)
             return -ENOMEM;

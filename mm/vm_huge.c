@@ -18,6 +18,14 @@
 
 // ---- promote ----
 
+// Does another use the frame, too, or replace it now?
+static bool is_shared(pte_t v)
+{
+    if (v & PTE_COW)
+        return !mm_is_zero_frame(pte_paddr(v)) && frame_refs(pte_paddr(v)) > 1;
+    return v & PTE_BUSY;
+}
+
 // Can what is at va be one page? *is: the largest level that is there already.
 // r is frozen.
 static bool promotable(const struct region *r, uintptr_t va, uintptr_t end,
@@ -30,7 +38,7 @@ static bool promotable(const struct region *r, uintptr_t va, uintptr_t end,
         if (run.e != NULL && run.level > *is)
             *is = run.level;
         for (size_t i = 0; i < pt_run_entries(&run); i++) {
-            if (pt_get(&run.e[i]) & (PTE_BUSY | PTE_COW))
+            if (is_shared(pt_get(&run.e[i])))
                 return false;
         }
         vm_breathe();
@@ -88,7 +96,7 @@ static bool promote_table(uintptr_t va, int level, paddr_t to, pte_t *old)
     spin_unlock(&mm_lock);
     mm_shootdown(va, npages);
     for (unsigned i = 0; level == 2 && i < PT_ENTRIES; i++) {
-        if (pt_has_frame(old[i]))
+        if (pt_has_frame(old[i]) && !mm_is_zero_frame(pte_paddr(old[i])))
             frame_put(pte_paddr(old[i]));
     }
     pt_free_garbage(&g);
@@ -159,11 +167,8 @@ static long promote_locked(struct vm_call *c)
 {
     uintptr_t end = c->va + c->bytes, next;
     long n = 0;
-    paddr_t page = frame_alloc(0, FRAME_DIRTY); // 512 old entries
-    pte_t *old = arch_direct(page);
+    pte_t *old = vm_scratch(); // 512 old entries
 
-    if (page.raw == 0)
-        return -ENOMEM;
     for (uintptr_t va = align_up(c->va, VM_HUGE_BYTES); va < end; va = next) {
         struct region *r = region_find(va);
         uintptr_t most = r != NULL ? min_u64(r->end, end) : va;
@@ -181,7 +186,6 @@ static long promote_locked(struct vm_call *c)
             n += promote_2mib(r, va, paddr(0), old);
         }
     }
-    frame_free(page, 0);
     return n;
 }
 

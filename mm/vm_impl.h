@@ -116,10 +116,17 @@ MUST_USE struct region *vm_new_region(uintptr_t va, size_t bytes, unsigned prot,
 // Puts it into a place that vm_place found.
 void vm_insert_free(struct region *r);
 
+// A page of this CPU's until it gives frames back, so that nothing need be taken
+// from what is promised. Context: system stack.
+void *vm_scratch(void);
+
 // ---- before frames go ----
 
 // The small entry for va, or NULL (va 0 too).
 pte_t *vm_small_entry(uintptr_t va);
+
+// The same, and where to go on: at the next page, or behind what has no table.
+pte_t *vm_small_entry_or_gap(uintptr_t va, uintptr_t end, uintptr_t *next);
 
 // Hands the frames of [va, end) that only r has an entry for to another of the
 // ring that shows them and does not lie in [gone, gone_end), which goes too.
@@ -127,5 +134,6 @@ pte_t *vm_small_entry(uintptr_t va);
 MUST_USE int vm_hand_over(struct region *r, uintptr_t va, uintptr_t end,
                           uintptr_t gone, uintptr_t gone_end);
 
-// r goes: aliases of the ring are charged for what they show of its memory.
-void vm_bequeath(struct region *r);
+// What r shows from va on goes: aliases of the ring are charged for what they
+// show of it.
+void vm_bequeath(struct region *r, uintptr_t va);

@@ -53,7 +53,8 @@ static bool are_clear(const pte_t *e, const pte_t *last)
 // Makes the tables at `to` that the entries will need, so that moving them can't
 // fail half way. There must be nothing yet: an entry that is overwritten would
 // be a frame that nobody knows. (pt_relink looks itself.)
-static bool make_tables(uintptr_t from, uintptr_t to, size_t bytes)
+static bool make_tables(const struct region *r, uintptr_t from, uintptr_t to,
+                        size_t bytes)
 {
     uintptr_t end = from + bytes, shift = to - from;
     struct pt_run run;
@@ -66,7 +67,7 @@ static bool make_tables(uintptr_t from, uintptr_t to, size_t bytes)
         if (tables > 0 && run.e == NULL)
             continue; // it may end within a table: nothing is there anyway
         if (tables > 0) {
-            if (!pt_make_parent(va + shift, level))
+            if (!mm_make_tables(r, va + shift, level))
                 return false;
             // One parent is enough to the end of the table that it is in.
             size_t rest = PT_ENTRIES - pte_index(va + shift, level);
@@ -75,8 +76,9 @@ static bool make_tables(uintptr_t from, uintptr_t to, size_t bytes)
                 (tables < rest ? tables : rest) * pte_span(level) / PAGE_SIZE;
         } else if (any_set(&run)) {
             // A run in one table can lie across two there.
-            pte_t *first = pt_make(va + shift);
-            pte_t *last = pt_make(va + shift + (run.n - 1) * PAGE_SIZE);
+            pte_t *first = mm_make_entry(r, va + shift);
+            pte_t *last =
+                mm_make_entry(r, va + shift + (run.n - 1) * PAGE_SIZE);
 
             if (first == NULL || last == NULL)
                 return false;
@@ -172,7 +174,7 @@ static int prepare(struct vm_call *c, struct region *r, size_t keep)
     if (c->to != c->va) {
         c->flags = 1; // there may be tables
         if (split_large_in(c->va, c->to, keep) != 0 ||
-            !make_tables(c->va, c->to, keep))
+            !make_tables(r, c->va, c->to, keep))
             return -ENOMEM;
     }
     if (vm_split_at(c->va + keep) != 0)
@@ -221,6 +223,7 @@ static int move_frozen(struct vm_call *c, struct region *r)
         return err;
     }
     dirty_leave(r, c->va + keep, r->end);
+    vm_bequeath(r, c->va + keep);
     region_rekey(r, c->to, c->to + (tail != NULL ? keep : c->new_bytes));
     dirty_trim(r);
     if (tail != NULL)
@@ -310,7 +313,7 @@ static void move_pages_call(void *arg)
     spin_lock(&mm_lock);
     vm_freeze(c->r);
     c->result = split_large_in(c->from, c->to, c->bytes) == 0 &&
-                        make_tables(c->from, c->to, c->bytes)
+                        make_tables(c->r, c->from, c->to, c->bytes)
                     ? 0
                     : -ENOMEM;
     if (c->result == 0) {

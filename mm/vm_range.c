@@ -145,12 +145,15 @@ bool vm_overlap(const struct region *p, const struct region *r, uint64_t *lo,
     return *lo < *hi;
 }
 
-// Does p show pages of r that no other region of the ring is charged for?
-static bool unpaid(const struct region *p, const struct region *r)
+// Does p show pages of the memory, from `from` up to `to`, that no region of the
+// ring but r is charged for?
+static bool unpaid(const struct region *p, const struct region *r,
+                   uint64_t from, uint64_t to)
 {
-    uint64_t lo, hi;
+    uint64_t lo = max_u64(p->object_page, from);
+    uint64_t hi = min_u64(object_end(p), to);
 
-    if (!vm_overlap(p, r, &lo, &hi))
+    if (lo >= hi)
         return false;
     for (const struct region *q = r->peer; q != r; q = q->peer) {
         if (pays(q) && q->object_page <= lo && object_end(q) >= hi)
@@ -161,14 +164,16 @@ static bool unpaid(const struct region *p, const struct region *r)
 
 // Aliases do not pay while the memory is charged to another. When that one goes
 // they do, the largest first: it may show what the others do.
-void vm_bequeath(struct region *r)
+void vm_bequeath(struct region *r, uintptr_t va)
 {
+    uint64_t from = r->object_page + (va - r->start) / PAGE_SIZE;
     struct region *heir = r;
 
     while (heir != NULL && pays(r)) {
         heir = NULL;
         for (struct region *p = r->peer; p != r; p = p->peer) {
-            if ((p->flags & REGION_ALIAS) && unpaid(p, r) &&
+            if ((p->flags & REGION_ALIAS) &&
+                unpaid(p, r, from, object_end(r)) &&
                 (heir == NULL || p->end - p->start > heir->end - heir->start))
                 heir = p;
         }
@@ -321,8 +326,9 @@ bool vm_busy_in(uintptr_t va, uintptr_t end)
     return false;
 }
 
-// From here until vm_thaw() nobody replaces a frame of r. r stays valid: only
-// frozen operations change regions, and they wait for each other.
+// From here until vm_thaw() nobody replaces a frame of r, whichever view of it
+// shows the page: r need not have an entry for it. r stays valid: only frozen
+// operations change regions, and they wait for each other.
 void vm_freeze(struct region *r)
 {
     struct region *p = r;
@@ -333,8 +339,11 @@ void vm_freeze(struct region *r)
         p->frozen++;
         p = p->peer;
     } while (p != r);
-    while (vm_busy_in(r->start, r->end))
-        vm_breathe();
+    do {
+        while (vm_busy_in(p->start, p->end))
+            vm_breathe();
+        p = p->peer;
+    } while (p != r);
 }
 
 void vm_thaw(struct region *r)

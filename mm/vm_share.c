@@ -154,7 +154,7 @@ static int clone_some(struct region *r, uintptr_t va, pte_t *e, size_t n,
         if (p.raw == 0)
             continue;
         if (dest == NULL)
-            dest = pt_make(to);
+            dest = mm_make_entry(copy, to);
         if (dest == NULL)
             return -ENOMEM;
         frame_get(p);
@@ -214,17 +214,18 @@ static int clone_locked(struct vm_call *c)
     }
     // Nobody stores through a fault until every page is protected and every
     // CPU knows: the clone is of one moment. Until then the copy's place is
-    // taken by a region that serves nothing.
-    copy->prot = 0;
+    // taken, and nothing appears there but what is put there here: who guesses
+    // the address waits.
+    copy->frozen = 1;
     copy->flags |= REGION_FIXED;
     vm_insert_free(copy);
     vm_freeze(r);
-    copy->prot = r->prot;
     int err = clone_pages(r, copy, c->va);
     spin_unlock(&mm_lock);
     mm_shootdown(c->va, r->peer == r ? c->bytes / PAGE_SIZE : 0);
     spin_lock(&mm_lock);
     copy->flags &= ~(unsigned)REGION_FIXED;
+    vm_thaw(copy);
     vm_thaw(r);
     if (err != 0) {
         vm_uncharge_later(c, vm_cost(copy));

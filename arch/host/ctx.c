@@ -154,9 +154,9 @@ void arch_ctx_interrupt(struct arch_ctx *ctx, void *area,
 
 bool arch_ctx_where(const struct arch_ctx *ctx,
                     bool (*readable)(uintptr_t va, size_t n), uintptr_t *pc,
-                    uintptr_t *fp)
+                    uintptr_t *fp, const struct trap_frame **tf)
 {
-    (void)ctx, (void)readable, (void)pc, (void)fp;
+    (void)ctx, (void)readable, (void)pc, (void)fp, (void)tf;
     return false;
 }
 

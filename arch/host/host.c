@@ -535,6 +535,11 @@ void arch_console_on_input(void (*fn)(void))
     (void)fn;
 }
 
+void arch_console_on_key(void (*fn)(void))
+{
+    (void)fn;
+}
+
 void arch_power_off(int status)
 {
     if (host_power_off_hook != NULL)

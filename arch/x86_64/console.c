@@ -6,7 +6,13 @@
 // all output goes to COM1, whose receive side is the input in either case.
 //
 // Input framing (console.framed=1, set by the runner): DLE DLE is one DLE, DLE
-// EOT is the end of the file; a serial line has no other way to say that.
+// EOT is the end of the file, DLE FS the key that asks for a report; a serial line
+// has no other way to say that. Unframed, FS itself is the key: Ctrl-\ on a terminal.
+//
+// The interrupt takes bytes from the UART into a ring, so that the key is seen
+// whoever reads; when the ring is full it stays off until a reader has made room.
+
+#include <stdatomic.h>
 
 #include "arch/fmt.h"
 #include "arch/option.h"
@@ -22,7 +28,8 @@ enum port {
     COM1 = 0x3f8,
 };
 
-enum { DLE = 0x10, EOT = 0x04, EXIT_OK = 0x10 };
+enum { DLE = 0x10, EOT = 0x04, FS = 0x1c, EXIT_OK = 0x10 };
+enum { RING = 128 };
 
 static bool framed;
 OPTION_BOOL(opt_framed, "console.framed", framed,
@@ -30,9 +37,16 @@ OPTION_BOOL(opt_framed, "console.framed", framed,
 
 static uint16_t out_port[3]; // by enum arch_stream; 0: the UART
 static bool have_uart;
-static bool seen_dle, at_eof; // [the one reader]
-static bool asked;            // [the one reader] for input
-static void (*on_input)(void);
+static bool seen_dle, at_eof;                   // [the one reader]
+static bool asked;                              // [the one reader] for input
+static void (*on_input)(void), (*on_key)(void); // [c] after boot
+
+// What has arrived: in[put % RING] is the next to come, in[taken % RING] the next to
+// go. A DLE goes in with what follows it. Release and acquire on both sides.
+static uint8_t in[RING];
+static _Atomic uint32_t put;   // written by the interrupt, on the boot CPU
+static _Atomic uint32_t taken; // written by the one reader
+static bool held_dle;          // [interrupt]
 
 // Before the first message; needs nothing.
 void console_detect(void)
@@ -58,10 +72,13 @@ enum { INPUT_NONE = -1, INPUT_EOF = -2 };
 static int next_byte(void)
 {
     for (;;) {
-        int c = uart_read(COM1);
+        uint32_t at = atomic_load_explicit(&taken, memory_order_relaxed);
 
-        if (c < 0)
+        if (at == atomic_load_explicit(&put, memory_order_acquire))
             return INPUT_NONE;
+        uint8_t c = in[at % RING];
+
+        atomic_store_explicit(&taken, at + 1, memory_order_release);
         if (!framed)
             return c;
         if (!seen_dle && c == DLE) {
@@ -116,9 +133,49 @@ void arch_console_on_input(void (*fn)(void))
     on_input = fn;
 }
 
+void arch_console_on_key(void (*fn)(void))
+{
+    on_key = fn;
+    if (have_uart)
+        uart_irq(COM1, true);
+}
+
+static void ring_add(uint8_t c)
+{
+    uint32_t at = atomic_load_explicit(&put, memory_order_relaxed);
+
+    in[at % RING] = c;
+    atomic_store_explicit(&put, at + 1, memory_order_release);
+}
+
+static bool ring_has_room(void)
+{
+    // A DLE and what follows it.
+    return atomic_load_explicit(&put, memory_order_relaxed) -
+               atomic_load_explicit(&taken, memory_order_acquire) <=
+           RING - 2;
+}
+
 void console_irq(void)
 {
-    uart_irq(COM1, false);
+    while (ring_has_room()) {
+        int c = uart_read(COM1);
+        bool escaped = held_dle;
+
+        if (c < 0)
+            break;
+        held_dle = framed && !escaped && c == DLE;
+        if (c == FS && (escaped || !framed)) {
+            if (on_key != NULL)
+                on_key();
+        } else if (!held_dle) {
+            if (escaped)
+                ring_add(DLE);
+            ring_add((uint8_t)c);
+        }
+    }
+    if (!ring_has_room())
+        uart_irq(COM1, false); // until arch_console_read has taken all
     if (on_input != NULL)
         on_input();
 }

@@ -34,19 +34,18 @@ size_t arch_full_size(void)
 
 bool arch_ctx_where(const struct arch_ctx *ctx,
                     bool (*readable)(uintptr_t va, size_t n), uintptr_t *pc,
-                    uintptr_t *fp)
+                    uintptr_t *fp, const struct trap_frame **tf)
 {
     enum { RBP = 6, RIP = 7 }; // words from where save_callee has left rsp
 
     const char *area = ctx->full;
     const uint64_t *sp = (const uint64_t *)ctx->rsp;
 
+    *tf = NULL;
     if (area != NULL) {
-        const struct trap_frame *tf =
-            (const struct trap_frame *)(area + arch_fpu_size());
-
-        *pc = tf->rip;
-        *fp = tf->rbp;
+        *tf = (const struct trap_frame *)(area + arch_fpu_size());
+        *pc = (*tf)->rip;
+        *fp = (*tf)->rbp;
         return true;
     }
     if (!readable((uintptr_t)sp, (RIP + 1) * sizeof *sp))

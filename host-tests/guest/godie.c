@@ -1,6 +1,6 @@
 // What a report says of the other goroutines.
 //
-// usage: godie panic | negative | watch | overflow
+// usage: godie panic | negative | watch | overflow | read
 
 #include <gneiss/go.h>
 #include <gneiss/sync.h>
@@ -75,5 +75,12 @@ int main(int argc, char **argv)
         sleep(100);
     if (strcmp(what, "watch") == 0)
         sleep(3);
+    if (strcmp(what, "read") == 0) {
+        char line[80];
+
+        if (fgets(line, sizeof line, stdin) == NULL)
+            return 1;
+        printf("read: %s", line);
+    }
     return 0;
 }

@@ -163,6 +163,25 @@ static void test_reserve(void)
     gn_unmap(p, 2 * stats().frames_total * PAGE);
 }
 
+// Nearly all is promised; memory without a promise gets the rest, and no more.
+static void test_noreserve(void)
+{
+    uint64_t before = stats().committed, left = stats().commit_limit - before;
+    size_t rest = left / 4 < 256 ? left / 4 : 256;
+    size_t n = left - rest - left / 512 - 4;
+    char *q = map(n, 0), *p = map(left, GN_NORESERVE);
+
+    ok(q != NULL && p != NULL, "noreserve: mapped");
+    IS(gn_advise(p, left * PAGE, GN_POPULATE), -ENOMEM, "noreserve: not all");
+    ok(gn_resident(p, left * PAGE) <= 2 * rest * PAGE, "noreserve: the rest");
+    ok(stats().committed <= stats().commit_limit, "noreserve: it counts");
+    for (size_t i = 0; i < n; i += n < 8 * 256 ? 1 : n / 256)
+        put(q + i * PAGE, 1);
+    gn_unmap(p, left * PAGE);
+    gn_unmap(q, n * PAGE);
+    IS(stats().committed, before, "noreserve: accounts are as before");
+}
+
 // ---- remap ----
 
 static void test_remap(void)
@@ -215,6 +234,16 @@ static void test_remap(void)
        "remap: more than there is");
     ok(fails(gn_remap(q, 2 * PAGE, PAGE, GN_MOVE, NULL), ENOMEM),
        "remap: a hole");
+    ok(fails(gn_remap(q, 2 * PAGE, PAGE, 0, NULL), ENOMEM) &&
+           fails(gn_remap(q + PAGE, PAGE, PAGE, 0, NULL), ENOMEM) &&
+           get(q) == 7,
+       "remap: in place, too");
+    to = gn_map(q + PAGE, PAGE, GN_READ, GN_FIXED);
+    ok(to != NULL && fails(gn_remap(q, 2 * PAGE, PAGE, 0, NULL), EINVAL) &&
+           fails(gn_remap(q, 2 * PAGE, 2 * PAGE, GN_MAYMOVE, NULL), EINVAL) &&
+           get(to) == 0,
+       "remap: two mappings");
+    gn_unmap(to, PAGE);
     ok(fails(gn_remap((void *)look(malloc(1)).start, PAGE, PAGE, GN_MOVE, NULL),
              EPERM),
        "remap: malloc's heap");
@@ -670,6 +699,7 @@ int main(void)
     test_unmap();
     test_protect();
     test_reserve();
+    test_noreserve();
     test_remap();
     test_device();
     test_unite();

@@ -23,7 +23,7 @@ enum {
     PAGE = 4096,
     N = 16,
     RW = GN_READ | GN_WRITE,
-    RECORDED = 146,
+    RECORDED = 150,
     RECORDED_SMALL = 88,
     RECORDED_TINY = 12, // each point takes a frame for descriptors for good
 };
@@ -127,6 +127,12 @@ static void nothing(void)
 static void sixteen(void)
 {
     must(gn_map(base, N * PAGE, RW, GN_FIXED) == base);
+    fill(base, N);
+}
+
+static void unpromised(void)
+{
+    must(gn_map(base, N * PAGE, RW, GN_FIXED | GN_NORESERVE) == base);
     fill(base, N);
 }
 
@@ -313,6 +319,11 @@ static long do_shrink(void)
     return pointer(gn_remap(base, N * PAGE, 4 * PAGE, 0, NULL));
 }
 
+static long do_shrink_part(void)
+{
+    return pointer(gn_remap(base + 4 * PAGE, 8 * PAGE, 2 * PAGE, 0, NULL));
+}
+
 static long do_move_huge(void)
 {
     return pointer(
@@ -431,6 +442,15 @@ static bool moved_huge(void)
 static bool shrunk(void)
 {
     return filled(base, 0, 4);
+}
+
+static bool part_shrunk(void)
+{
+    struct gn_where w;
+
+    gn_where(base + 6 * PAGE, &w);
+    return w.kind == GN_KIND_NOTHING && w.end == (uintptr_t)base + 12 * PAGE &&
+           filled(base, 0, 6) && filled(base, 12, N);
 }
 
 static bool two_views(void)
@@ -606,6 +626,9 @@ static const struct {
     {"remap, grown", sixteen, do_grow, at_base, moved},
     {"remap of an alias, grown", aliased, do_grow, at_base, moved},
     {"remap, shrunk", sixteen, do_shrink, at_base, shrunk},
+    {"remap, a part shrunk", sixteen, do_shrink_part, at_base, part_shrunk},
+    {"remap without a promise", unpromised, do_move, at_base, moved},
+    {"snapshot without a promise", unpromised, do_snapshot, at_base, copied},
     {"remap of large pages", huge, do_move_huge, base_huge, moved_huge},
     {"alias", sixteen, do_alias, at_base, two_views},
     {"alias of large pages", huge, do_alias_huge, base_huge, base_huge},

@@ -45,6 +45,9 @@ static void test_mmap(void)
     q = mmap(p + 3, PAGE, rw, ANON, -1, 0);
     ok(q == p, "mmap: a hint is rounded down");
     munmap(q, PAGE);
+    q = mmap((void *)-(intptr_t)PAGE, 2 * PAGE, rw, ANON, -1, 0);
+    ok(q != MAP_FAILED, "mmap: a hint that nothing fits at");
+    munmap(q, 2 * PAGE);
     q = mmap(NULL, 10, rw, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     ok(q != MAP_FAILED && look(q).mapped, "mmap: shared, populated");
     munmap(q, 10);

@@ -24,6 +24,15 @@ static uint64_t get(uintptr_t va)
     return *(volatile uint64_t *)va;
 }
 
+static uintptr_t map_and_fill(size_t pages)
+{
+    uintptr_t a = map(pages, 0);
+
+    for (size_t i = 0; i < pages; i++)
+        put(a + i * PAGE_SIZE, i);
+    return a;
+}
+
 static pte_t *entry(uintptr_t va)
 {
     int level;
@@ -119,6 +128,27 @@ static void operations_wait_for_busy_pages(void **state)
     mm_check();
 }
 
+// Of memory with two views: the one that is copied has no entry for the page
+// that another CPU replaces in the other.
+static void a_copy_waits_for_pages_that_are_busy_in_another_view(void **state)
+{
+    uintptr_t a = map(4, 0), b = 0, copy = 0;
+
+    (void)state;
+    put(a + PAGE_SIZE, 7);
+    assert_int_equal(vm_alias(a, 4 * PAGE_SIZE, RW, &b), 0);
+    host_relax_hook = other_cpu;
+    begin_busy(a + PAGE_SIZE);
+    assert_int_equal(vm_clone(b, 4 * PAGE_SIZE, &copy), 0);
+    end_busy();
+    host_relax_hook = NULL;
+    assert_int_equal(get(copy + PAGE_SIZE), 7);
+    unmap(a, 4);
+    unmap(b, 4);
+    unmap(copy, 4);
+    mm_check();
+}
+
 // A stack slot or a heap arena that goes has no region any more; the page that
 // is busy there is waited for all the same.
 static void dropped_pages_are_waited_for(void **state)
@@ -165,6 +195,39 @@ static void nothing_appears_in_a_frozen_region(void **state)
     assert_int_equal(get(copy), 1);
     unmap(a, 4);
     unmap(copy, 4);
+}
+
+static unsigned guesses;
+
+// Another CPU stores to where a copy is being made.
+static void guess(void)
+{
+    struct region *r = region_first_above(0);
+
+    while (strcmp(r->name, "a snapshot") != 0)
+        r = region_first_above(r->end);
+    for (size_t i = 0; i < 1200; i += 599)
+        assert_true(mm_fault(r->start + i * PAGE_SIZE, PROT_W, 0));
+    guesses++;
+}
+
+// What appeared there would be lost when the copy's page comes.
+static void nothing_appears_in_a_copy_that_is_being_made(void **state)
+{
+    enum { N = 1200 };
+    uintptr_t a = map_and_fill(N), copy = 0;
+    uint64_t before = mm_free_frames();
+
+    (void)state;
+    host_relax_hook = guess;
+    assert_int_equal(vm_clone(a, N * PAGE_SIZE, &copy), 0);
+    host_relax_hook = NULL;
+    assert_true(guesses > 0);
+    mm_check();
+    assert_int_equal(get(copy + 1198 * PAGE_SIZE), 1198);
+    unmap(copy, N);
+    assert_true(mm_free_frames() >= before);
+    unmap(a, N);
 }
 
 // ---- faults ----
@@ -287,15 +350,6 @@ static void end_looking(const char *what)
     mm_check();
 }
 
-static uintptr_t map_and_fill(size_t pages)
-{
-    uintptr_t a = map(pages, 0);
-
-    for (size_t i = 0; i < pages; i++)
-        put(a + i * PAGE_SIZE, i);
-    return a;
-}
-
 static void promises_come_back_after_the_frames(void **state)
 {
     enum { N = 1500, LARGE = 8000 };
@@ -352,6 +406,18 @@ static void promises_come_back_after_the_frames(void **state)
     unmap(b, N);
     end_looking("unmap of an alias");
 
+    // So does a device.
+    begin_looking();
+    for (unsigned nth = 1; nth < 5; nth++) {
+        b = 0;
+        mm_fail_at(nth, false);
+        if (vm_map_device(&b, paddr(3 * (uint64_t)GIB), N * PAGE_SIZE, RW,
+                          "device") == 0)
+            unmap(b, N);
+    }
+    mm_fail_at(0, false);
+    end_looking("device");
+
     // A clone that fails on its way gives back what it has of tables.
     begin_looking();
     a = map_and_fill(N);
@@ -404,6 +470,18 @@ static void what_aliases_show_stays_promised(void **state)
     unmap(high, N);
     unmap(a, N);
     end_looking("parts of aliases");
+
+    // It is moved without its end.
+    begin_looking();
+    a = map_and_fill(N);
+    assert_int_equal(vm_alias(a, N * PAGE_SIZE, RW, &high), 0);
+    low = 0;
+    assert_int_equal(vm_move(a, N * PAGE_SIZE, 100 * PAGE_SIZE, &low), 0);
+    look_at_promises();
+    assert_int_equal(get(high + 399 * PAGE_SIZE), 399);
+    unmap(low, 100);
+    unmap(high, N);
+    end_looking("moved without its end");
 }
 
 int main(void)
@@ -411,8 +489,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_fault_on_a_busy_page_just_comes_again),
         cmocka_unit_test(operations_wait_for_busy_pages),
+        cmocka_unit_test(a_copy_waits_for_pages_that_are_busy_in_another_view),
         cmocka_unit_test(dropped_pages_are_waited_for),
         cmocka_unit_test(nothing_appears_in_a_frozen_region),
+        cmocka_unit_test(nothing_appears_in_a_copy_that_is_being_made),
         cmocka_unit_test(a_fault_that_was_served_meanwhile_is_served),
         cmocka_unit_test(a_fault_while_the_lock_is_held_is_no_fault_to_serve),
         cmocka_unit_test(a_store_in_a_large_ring_is_seen_by_all),

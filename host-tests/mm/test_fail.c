@@ -21,7 +21,7 @@ enum {
     RAM = 96 * MIB,
     TABLE = 512, // pages below one table
     MOST_PAGES = 8192,
-    RECORDED = 232, // points that there were when this was written
+    RECORDED = 254, // points that there were when this was written
 };
 
 #define RW (PROT_R | PROT_W)
@@ -342,6 +342,12 @@ static void three_tables(void)
     fill(0, 3 * TABLE, 5);
 }
 
+static void unpromised_tables(void)
+{
+    map_at(0, 3 * TABLE, RW, VM_NORESERVE);
+    fill(0, 3 * TABLE, 5);
+}
+
 static long move_to(uintptr_t to, size_t npages, size_t new_npages)
 {
     return vm_move(at(0), npages * PAGE_SIZE, new_npages * PAGE_SIZE, &to);
@@ -477,6 +483,11 @@ static long call_promote(void)
 static void untouched(void)
 {
     map_at(0, 3 * TABLE, RW, 0);
+}
+
+static void unpromised_untouched(void)
+{
+    map_at(0, 3 * TABLE, RW, VM_NORESERVE);
 }
 
 // ---- faults ----
@@ -647,6 +658,9 @@ static const struct fail_case {
     {"move pages", three_tables, call_move_by_pages},
     {"move and grow", filled_16, call_move_and_grow},
     {"move and shrink", three_tables, call_move_and_shrink},
+    {"move tables without a promise", unpromised_tables, call_move_relinked},
+    {"move pages without a promise", unpromised_tables, call_move_by_pages},
+    {"clone without a promise", unpromised_tables, call_clone_three_tables},
     {"move a part", filled_16, call_move_of_part},
     {"move large pages apart", promoted, call_move_large},
     {"move shared memory and grow", shared_16, call_move_shared},
@@ -666,6 +680,7 @@ static const struct fail_case {
     {"promote untouched memory", untouched, call_promote},
     {"promote what is watched", watched_16, call_promote},
     {"first store", untouched, call_first_store},
+    {"first store without a promise", unpromised_untouched, call_first_store},
     {"first load", untouched, call_first_load},
     {"first load of sparse memory", sparse_untouched, call_first_load},
     {"first store after a load of sparse memory", sparse_loaded,

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "host-tests/mm/mm_fixture.h"
+#include "mm/fail.h"
 #include "mm/mm_impl.h"
 #include "mm/vm_impl.h"
 
@@ -258,25 +259,65 @@ static void memory_without_a_promise_is_promised_to_nobody(void **state)
 {
     size_t n = 2 * RAM / PAGE_SIZE;
     uintptr_t a = map(n, RW, VM_NORESERVE), b = 0, c = 0;
+    uint64_t tables = pt_tables();
 
     (void)state;
+    assert_int_equal(mm_commit().committed, 0);
     put(a, 1);
     assert_int_equal(vm_alias(a, n * PAGE_SIZE, RW, &b), 0);
     assert_int_equal(vm_clone(a, n * PAGE_SIZE, &c), 0);
     assert_int_equal(get(b), 1);
     assert_int_equal(get(c), 1);
+    tables = pt_tables() - tables;
     assert_int_equal(vm_protect(a, n * PAGE_SIZE, 0), 0);
     assert_int_equal(vm_protect(a, n * PAGE_SIZE, RW), 0);
     assert_int_equal(vm_promote(a, n * PAGE_SIZE), 0);
-    assert_int_equal(mm_commit().committed, 0);
+    // But the page that was touched counts, and the tables at three places.
+    assert_int_equal(mm_commit().committed, 1 + tables);
     unmap(a, n);
     unmap(b, n);
     unmap(c, n);
+    assert_int_equal(mm_commit().committed, 0);
     // What was only reserved without a promise gets none with its rights.
     a = map(n, 0, VM_NORESERVE);
     assert_int_equal(vm_protect(a, n * PAGE_SIZE, RW), 0);
     assert_int_equal(mm_commit().committed, 0);
     unmap(a, n);
+    mm_check();
+}
+
+// It takes what is promised to nobody, and no more: what others promised is there
+// when they touch it. Tables are counted as well.
+static void memory_without_a_promise_takes_nobodys_frames(void **state)
+{
+    const size_t half = RAM / PAGE_SIZE / 2, n = GIB / PAGE_SIZE;
+    uintptr_t promised = map(half, RW, 0), a = map(n, RW, VM_NORESERVE),
+              copy = 0, to = 0;
+    uint64_t before = mm_commit().committed, touched = 0;
+
+    (void)state;
+    // A third of it, in tables of its own, moved to others, and shared.
+    for (size_t i = 0; i < n; i += n / 64)
+        put(a + i * PAGE_SIZE, ++touched);
+    assert_int_equal(vm_move(a, n * PAGE_SIZE, (n - 1) * PAGE_SIZE, &to), 0);
+    assert_int_equal(vm_clone(to, (n - 1) * PAGE_SIZE, &copy), 0);
+    for (size_t i = 0; i < n - 1; i += n / 64)
+        put(copy + i * PAGE_SIZE, 1);
+    assert_true(mm_commit().committed - before >= 4 * touched);
+    for (size_t i = 0; mm_fault(to + i * PAGE_SIZE, PROT_W, 0); i++)
+        assert_true(i < half);
+    assert_int_equal(mm_last_fault(), FAULT_OOM);
+    assert_true(mm_commit().committed <= mm_commit().limit);
+    for (size_t i = 0; i < half; i++) {
+        if (!mm_fault(promised + i * PAGE_SIZE, PROT_W, 0))
+            fail_msg("no frame for page %lu of %lu", i, half);
+    }
+    unmap(to, n - 1);
+    assert_int_equal(get(copy + PAGE_SIZE), 0);
+    unmap(copy, n - 1);
+    assert_int_equal(mm_commit().committed, before);
+    unmap(promised, half);
+    assert_int_equal(mm_commit().committed, 0);
     mm_check();
 }
 
@@ -319,11 +360,46 @@ static void shared_frames_stay_small(void **state)
     put(a + 7 * PAGE_SIZE, 7);
     assert_int_equal(vm_clone(a, HUGE, &b), 0);
     assert_int_equal(vm_promote(a, HUGE), 0);
+    // They are not any more, and the memory can be stored to at once.
     unmap(b, TABLE);
-    put(a + 7 * PAGE_SIZE, 8);
     assert_int_equal(vm_promote(a, HUGE), 1);
-    assert_int_equal(get(a + 7 * PAGE_SIZE), 8);
+    assert_int_equal(get(a + 7 * PAGE_SIZE), 7);
+    put(a + 8 * PAGE_SIZE, 8);
+    assert_int_equal(get(a + 7 * PAGE_SIZE), 7);
     unmap(a, TABLE);
+    // The frame of zeros is everybody's, but there is nothing to share in it.
+    a = map(TABLE, RW, VM_SPARSE);
+    assert_int_equal(get(a + 7 * PAGE_SIZE), 0);
+    put(a + 9 * PAGE_SIZE, 9);
+    assert_int_equal(vm_promote(a, HUGE), 1);
+    put(a + 7 * PAGE_SIZE, 7);
+    assert_int_equal(get(a + 8 * PAGE_SIZE), 0);
+    assert_int_equal(get(a + 9 * PAGE_SIZE), 9);
+    unmap(a, TABLE);
+    b = map(1, RW, VM_SPARSE);
+    assert_int_equal(get(b), 0);
+    unmap(b, 1);
+    mm_check();
+}
+
+// Where all is promised, and no frame is to be had, it says what there is.
+static void promotion_takes_nobodys_frames(void **state)
+{
+    uintptr_t a = map(2 * TABLE, RW, 0);
+
+    (void)state;
+    put(a, 1);
+    assert_int_equal(vm_promote(a, HUGE), 1);
+    put(a + HUGE, 1);
+    struct mm_commit now = mm_commit();
+
+    assert_true(mm_charge(now.limit - now.committed));
+    mm_fail_at(1, true);
+    assert_int_equal(vm_promote(a, 2 * HUGE), 1);
+    mm_fail_at(0, false);
+    mm_uncharge(now.limit - now.committed);
+    assert_int_equal(vm_promote(a, 2 * HUGE), 2);
+    unmap(a, 2 * TABLE);
 }
 
 // What has no rights now is cut and shared like all memory.
@@ -550,8 +626,10 @@ int main(void)
         cmocka_unit_test(a_region_grows_up_to_the_next),
         cmocka_unit_test(what_cannot_be_promised_is_refused),
         cmocka_unit_test(memory_without_a_promise_is_promised_to_nobody),
+        cmocka_unit_test(memory_without_a_promise_takes_nobodys_frames),
         cmocka_unit_test(only_whole_private_memory_gets_large_pages),
         cmocka_unit_test(shared_frames_stay_small),
+        cmocka_unit_test(promotion_takes_nobodys_frames),
         cmocka_unit_test(large_pages_without_rights_are_split),
         cmocka_unit_test(without_large_blocks_pages_stay_small),
         cmocka_unit_test(mappings_go_round_when_the_end_is_reached),

@@ -481,6 +481,80 @@ static void no_first_store_is_lost(void **state)
     assert_int_equal(host_tlb_stale(), 0);
 }
 
+// ---- the last frames, wherever they are ----
+
+enum { LAST_ROUNDS = 300, LAST = 40 };
+
+static paddr_t blocks[RAM / PAGE_SIZE];
+static unsigned orders[RAM / PAGE_SIZE], nblocks;
+
+// Nothing is left in the buddy allocator.
+static void drain(void)
+{
+    nblocks = 0;
+    for (int k = FRAME_MAX_ORDER; k >= 0; k--) {
+        for (paddr_t p; (p = frame_alloc((unsigned)k, FRAME_DIRTY)).raw != 0;) {
+            blocks[nblocks] = p;
+            orders[nblocks++] = (unsigned)k;
+        }
+    }
+}
+
+static void take_some(paddr_t *p, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        p[i] = frame_cache_take(FRAME_DIRTY);
+        must(p[i].raw != 0, "a frame that is free is not found");
+    }
+}
+
+static void give_some(paddr_t *p, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        frame_put(p[i]);
+}
+
+// The last frames are in the caches of the CPUs. All but one take some, and there
+// are enough for them; the last has them go back to the buddy allocator.
+static void take_the_last(unsigned cpu)
+{
+    paddr_t p[LAST];
+
+    preempt_disable();
+    for (unsigned i = 0; i < LAST_ROUNDS; i++) {
+        take_some(p, LAST);
+        give_some(p, LAST);
+        wait_for_all(5 * i + 1);
+        if (cpu == 0)
+            drain();
+        wait_for_all(5 * i + 2);
+        unsigned share = (unsigned)frame_cache_stats().cached / CPUS;
+
+        must(share > 0, "there are some");
+        share = share < LAST ? share : LAST;
+        wait_for_all(5 * i + 3);
+        if (cpu == 0)
+            frame_cache_flush();
+        else
+            take_some(p, share);
+        wait_for_all(5 * i + 4);
+        if (cpu != 0)
+            give_some(p, share);
+        while (cpu == 0 && nblocks-- > 0)
+            frame_free(blocks[nblocks], orders[nblocks]);
+        wait_for_all(5 * i + 5);
+    }
+    preempt_enable();
+}
+
+static void the_last_frames_are_found(void **state)
+{
+    (void)state;
+    atomic_store(&arrived, 0);
+    run_all(take_the_last);
+    mm_check();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -489,6 +563,7 @@ int main(void)
         cmocka_unit_test(no_store_is_missed),
         cmocka_unit_test(protect_reaches_every_cpu),
         cmocka_unit_test(no_first_store_is_lost),
+        cmocka_unit_test(the_last_frames_are_found),
     };
 
     return cmocka_run_group_tests_name("threads", tests, start, stop);

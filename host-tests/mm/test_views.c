@@ -145,6 +145,45 @@ static void a_store_before_a_copy_is_seen_through_all_views(void **state)
     end_watch(a);
 }
 
+// A call on a part of it, done or refused, and all is one mapping again.
+static void what_was_cut_for_a_moment_is_watched_as_one(void **state)
+{
+    uintptr_t a = watched(), part = a + 4 * PAGE_SIZE, other = map(1, 0);
+    uint64_t committed = mm_commit().committed;
+
+    (void)state;
+    put(a + 14 * PAGE_SIZE, 1);
+    put(a + PAGE_SIZE, 1);
+    assert_int_equal(vm_decommit(part, 2 * PAGE_SIZE, false), 0);
+    assert_int_equal(collect(a), 2);
+    assert_int_equal(seen[0], a + PAGE_SIZE);
+    assert_int_equal(seen[1], a + 14 * PAGE_SIZE);
+    put(a + 9 * PAGE_SIZE, 1);
+    assert_int_equal(vm_move(part, PAGE_SIZE, PAGE_SIZE, &other), -EEXIST);
+    saw_one(a, a + 9 * PAGE_SIZE);
+    // What was noted and not collected yet is kept by each part.
+    put(a, 1);
+    put(a + 15 * PAGE_SIZE, 1);
+    assert_int_equal(vm_protect(part, PAGE_SIZE, PROT_R), 0);
+    saw_one(a, a);
+    assert_int_equal(vm_protect(part, PAGE_SIZE, RW), 0);
+    saw_one(part, a + 15 * PAGE_SIZE);
+    // Not if one part has a watcher of its own.
+    int second = dirty_client_new();
+
+    assert_int_equal(vm_protect(part, PAGE_SIZE, PROT_R), 0);
+    assert_int_equal(dirty_watch(second, part), 0);
+    assert_int_equal(vm_protect(part, PAGE_SIZE, RW), 0);
+    put(a + 15 * PAGE_SIZE, 1);
+    assert_int_equal(collect(part), 0);
+    saw_one(a + 15 * PAGE_SIZE, a + 15 * PAGE_SIZE);
+    dirty_client_free(second);
+    assert_int_equal(vm_decommit(a, PAGES * PAGE_SIZE, false), 0);
+    assert_int_equal(mm_commit().committed, committed);
+    unmap(other, 1);
+    end_watch(a);
+}
+
 static void what_was_cut_off_is_not_reported(void **state)
 {
     uintptr_t a = watched(), to = 0;
@@ -159,10 +198,54 @@ static void what_was_cut_off_is_not_reported(void **state)
     assert_int_equal(dirty_collect(other, a, see, NULL), 2);
     assert_int_equal(vm_move(a, PAGES * PAGE_SIZE, 8 * PAGE_SIZE, &to), 0);
     saw_one(to, to + 2 * PAGE_SIZE);
+    // Nor is what is another mapping now, or none.
+    put(to + 1 * PAGE_SIZE, 1);
+    put(to + 5 * PAGE_SIZE, 1);
+    put(to + 7 * PAGE_SIZE, 1);
+    nseen = 0;
+    assert_int_equal(dirty_collect(other, to, see, NULL), 3);
+    assert_int_equal(vm_unmap(to + 6 * PAGE_SIZE, 2 * PAGE_SIZE), 0);
+    assert_int_equal(vm_protect(to + 4 * PAGE_SIZE, 2 * PAGE_SIZE, PROT_R), 0);
+    saw_one(to, to + PAGE_SIZE);
+    saw_one(to + 4 * PAGE_SIZE, to + 5 * PAGE_SIZE);
     dirty_client_free(other);
     dirty_client_free(watcher);
     unmap(to, 8);
     mm_check();
+}
+
+// The runtime's own regions get shorter at their end.
+static void what_a_region_gave_back_is_not_reported(void **state)
+{
+    static struct region own;
+    uintptr_t a = map(PAGES, 0);
+    int other = dirty_client_new();
+
+    (void)state;
+    unmap(a, PAGES);
+    own = (struct region){.ops = &region_anon_ops,
+                          .name = "own",
+                          .prot = RW,
+                          .flags = REGION_FIXED,
+                          .start = a,
+                          .end = a + PAGES * PAGE_SIZE};
+    assert_int_equal(region_add(&own), 0);
+    watcher = dirty_client_new();
+    assert_int_equal(dirty_watch(watcher, a), 0);
+    assert_int_equal(dirty_watch(other, a), 0);
+    put(a, 1);
+    put(a + 9 * PAGE_SIZE, 1);
+    nseen = 0;
+    assert_int_equal(dirty_collect(other, a, see, NULL), 2);
+    assert_int_equal(region_resize(&own, a + 8 * PAGE_SIZE), 0);
+    saw_one(a, a);
+    assert_int_equal(region_resize(&own, a + PAGES * PAGE_SIZE), 0);
+    assert_int_equal(collect(a), 0);
+    region_remove(&own);
+    dirty_client_free(other);
+    dirty_client_free(watcher);
+    mm_check();
+    assert_int_equal(mm_commit().committed, 0);
 }
 
 // ---- frames ----
@@ -493,7 +576,9 @@ int main(void)
         cmocka_unit_test(a_store_through_a_view_that_was_cut_off_is_seen),
         cmocka_unit_test(a_store_before_a_discard_is_seen_through_all_views),
         cmocka_unit_test(a_store_before_a_copy_is_seen_through_all_views),
+        cmocka_unit_test(what_was_cut_for_a_moment_is_watched_as_one),
         cmocka_unit_test(what_was_cut_off_is_not_reported),
+        cmocka_unit_test(what_a_region_gave_back_is_not_reported),
         cmocka_unit_test(nothing_appears_while_memory_is_discarded),
         cmocka_unit_test(both_parts_of_a_ring_are_discarded),
         cmocka_unit_test(nothing_appears_while_the_zero_frame_goes),

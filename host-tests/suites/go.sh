@@ -2,6 +2,9 @@
 
 for cpus in 1 2 4; do
     add "go/goroutines-${cpus}cpu" tap -c "$cpus" @goroutines
+    add "go/event-${cpus}cpu" tap -c "$cpus" @event
+    add "go/suspend-${cpus}cpu" tap -c "$cpus" -o sched.slice=1 @suspend
+    add "go/suspend-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @suspend 100
     add "go/goroutines-q35-qemu64-${cpus}cpu" tap -M q35 --cpu qemu64 -c "$cpus" -m 64M @goroutines
 done
 add go/goroutines-4M tap -m 4M @goroutines 1
@@ -41,6 +44,71 @@ watch_case() # image
     err_has '^goroutine 1 \[sleep\]: main'
 }
 add go/dump-watch watch_case @godie
+
+# The key: SIGQUIT of the runner, which Ctrl-\ sends; twice, and it disturbs nothing.
+wait_for() # file, how often, extended regular expression
+{
+    for ((i = 0; i < 1200; i++)); do
+        [ "$(grep -caE -- "$3" "$1")" -lt "$2" ] || return 0
+        sleep 0.1
+    done
+    fail "$1 has no line like: $3"
+}
+key_case() # image, tools/run options...
+{
+    local image=$1 pid n
+    shift
+    mkfifo in
+    # bash has what it starts in the background ignore it
+    env --default-signal=QUIT "$root/tools/run" -t $TIMEOUT_S "$@" "$image" read <in >out 2>err &
+    pid=$!
+    exec 7>in
+    wait_for out 1 '^still here'
+    # Until main has got as far as where it waits; then no more comes.
+    for ((n = 1; n < 100; n++)); do
+        kill -QUIT $pid
+        wait_for err $n "$looper"
+        ! grep -q '^goroutine 1 \[IO wait\]: main' err || break
+    done
+    printf 'half ' >&7
+    kill -QUIT $pid
+    wait_for err $((n + 1)) "$looper"
+    printf 'and half\n' >&7
+    wait $pid
+    status=$?
+    exec 7>&-
+    sed 's/^/err: /' err
+    status_is 0
+    out_has '^read: half and half$'
+    err_has '^4 goroutines, [0-9]+ s after boot:'
+    err_has "$waiter"
+    err_has '^goroutine 1 \[IO wait\]: main'
+    err_has '#0 .* loop\+'
+    err_has '#1 .* first\+'
+}
+add go/dump-key-1cpu key_case @godie -c 1
+add go/dump-key-4cpu key_case @godie -c 4 -M q35
+
+# On a serial line without the runner it is the byte that Ctrl-\ is.
+key_serial_case() # image
+{
+    local pid
+    mkfifo in
+    $(command -v "${QEMU:-qemu-system-x86_64}") -M microvm -m 64M -nodefaults -no-reboot \
+        -device isa-debug-exit,iobase=0xf4,iosize=4 -display none -kernel "$1" -append "-- godie read" -serial stdio <in >out 2>err &
+    pid=$!
+    exec 7>in
+    wait_for out 1 '^still here'
+    printf '\034' >&7
+    wait_for out 1 "$looper"
+    printf 'all\n' >&7
+    wait_for out 1 '^read: all'
+    exec 7>&-
+    wait $pid
+    sed 's/^/out: /' out
+    out_has "$waiter"
+}
+add go/dump-key-serial key_serial_case @godie
 
 add go/overflow dies 2 '^runtime: goroutine stack exceeds 1048576-byte limit' \
     '^fatal error: stack overflow \(goroutine [0-9]+, deep\)' "$waiter" -- -c 2 @godie overflow

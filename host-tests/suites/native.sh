@@ -17,6 +17,7 @@ done
 add host/go-negative native_dies 2 '' negative '^panic: sync: negative WaitGroup counter' \
     "$waiter" +host-go
 add host/go-watch native_watch +host-go
+add host/go-key native_key +host-go
 add host/go-wrong native_wrong +host-go
 add host/go-ring native_same @ring +host-go
 add host/go-mergesort native_same @mergesort +host-go
@@ -58,6 +59,23 @@ native_watch()
     status_is 0
     err_has '^4 goroutines, [0-9]+ s after boot:'
     err_has "$looper"
+}
+
+# Ctrl-\ at a terminal: the program goes on.
+native_key()
+{
+    local dir=$root/build/host/godie process
+    case $CC in *clang*) dir+=-clang ;; esac
+    "$dir/godie" watch >out 2>err &
+    process=$!
+    until grep -q '^still here' out; do sleep 0.05; done
+    kill -QUIT $process
+    wait $process
+    status=$?
+    status_is 0
+    err_has '^4 goroutines, [0-9]+ s after boot:'
+    err_has "$waiter"
+    err_has "$sleeper"
 }
 
 native_wrong()

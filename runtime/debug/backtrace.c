@@ -63,3 +63,22 @@ void backtrace_print(uintptr_t pc, uintptr_t ret, uintptr_t fp)
     if (n == MAX_FRAMES)
         fmt_err("  ... deeper frames left out\n");
 }
+
+uintptr_t backtrace_frameless(const struct trap_frame *tf, uintptr_t pc)
+{
+    size_t offset;
+
+    return symbol_find(pc, &offset) != NULL
+               ? arch_trap_frameless_caller(tf, pc - offset, mm_readable)
+               : 0;
+}
+
+bool backtrace_where(const struct arch_ctx *ctx, struct backtrace_place *b)
+{
+    const struct trap_frame *tf;
+
+    if (!arch_ctx_where(ctx, mm_readable, &b->pc, &b->fp, &tf))
+        return false;
+    b->ret = tf != NULL ? backtrace_frameless(tf, b->pc) : 0;
+    return true;
+}

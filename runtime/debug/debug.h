@@ -18,6 +18,17 @@ void backtrace_print(uintptr_t pc, uintptr_t ret, uintptr_t fp);
 // The same as values: at most max return addresses. Returns their number.
 size_t backtrace_collect(uintptr_t fp, uintptr_t *pcs, size_t max);
 
+// Where a goroutine stands that does not run: what backtrace_print takes. Returns
+// false if it can't be read. Context: any; it may go on meanwhile.
+struct backtrace_place {
+    uintptr_t pc, ret, fp;
+};
+bool backtrace_where(const struct arch_ctx *ctx, struct backtrace_place *b);
+
+// The return address of what was interrupted at tf, if it has no frame of its own
+// from where to find it; else 0.
+uintptr_t backtrace_frameless(const struct trap_frame *tf, uintptr_t pc);
+
 // Prints all goroutines to stderr, but for one: state, age in minutes, name,
 // backtrace. Context: any.
 struct g;
@@ -26,6 +37,9 @@ void dump_goroutines(const struct g *but);
 // Starts what the option sched.dump asks for. Context: the boot CPU, before the
 // first goroutine.
 void dump_init(void);
+
+// Prints them if the key was pressed. Context: as sched_on_pending says.
+void dump_serve(void);
 
 // As panic(), for the C library: ends with this status, and with no more than
 // `what` as the first line.

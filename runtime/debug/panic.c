@@ -164,7 +164,6 @@ static void headline(const struct arch_trap *t)
 static void print_backtrace(const struct trap_frame *tf,
                             const struct arch_trap *t)
 {
-    size_t offset;
     uintptr_t ret = 0;
 
     // After the call of a bad pointer the caller is on top of the stack.
@@ -174,9 +173,7 @@ static void print_backtrace(const struct trap_frame *tf,
         backtrace_print(0, ret, t->fp);
         return;
     }
-    if (symbol_find(t->pc, &offset) != NULL)
-        ret = arch_trap_frameless_caller(tf, t->pc - offset, mm_readable);
-    backtrace_print(t->pc, ret, t->fp);
+    backtrace_print(t->pc, backtrace_frameless(tf, t->pc), t->fp);
 }
 
 static void fatal(const struct trap_frame *tf)

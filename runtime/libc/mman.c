@@ -162,7 +162,7 @@ void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
         (type != MAP_PRIVATE && type != MAP_SHARED &&
          type != MAP_SHARED_VALIDATE))
         return failed(EINVAL);
-    if (wraps(addr, length))
+    if (wraps(fixed ? addr : NULL, length)) // a hint need not fit
         return failed(ENOMEM);
     if (prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC))
         return failed(EINVAL);

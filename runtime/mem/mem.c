@@ -173,11 +173,6 @@ void *gn_remap(void *p, size_t bytes, size_t new_bytes, int flags, void *to)
     }
     if (flags & GN_MOVE)
         return move(va, bytes, new_bytes, 0);
-    if (new_bytes <= bytes) {
-        err =
-            new_bytes < bytes ? vm_unmap(va + new_bytes, bytes - new_bytes) : 0;
-        return err == 0 ? p : fail(err);
-    }
     void *q = move(va, bytes, new_bytes, va);
 
     if (q == NULL && errno == ENOMEM && (flags & GN_MAYMOVE))

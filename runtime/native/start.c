@@ -85,6 +85,7 @@ int __wrap_main(int argc, char **argv, char **envp)
     stack_init();
     debug_init();
     arch_hooks.fault = native_fault;
+    sched_on_pending(dump_serve);
     process_start_others(sched_run);
     dump_init();
     struct g *g = g_create(run_main, NULL, "main", G_ANY_CPU);

@@ -44,6 +44,7 @@ struct g {
     uint32_t up;    // [c] how many above is the one that counts
     bool warm;      // [mm] not in use, and its top page is mapped
     paddr_t table;  // [mm] of the first of 16 slots: the leaf table they share
+    _Atomic uint8_t held; // see suspend.c
 };
 
 static inline struct g *g_of_slot(size_t slot)

@@ -12,6 +12,7 @@ struct p {
     struct spinlock lock;       // protects the list of pinned goroutines
     struct g *first, *last;     // [lock] pinned to this CPU, and ready
     struct g *_Atomic wake;     // [a] pushed by interrupts of this CPU (R8)
+    struct g *_Atomic running;  // [a] written by the CPU itself; see suspend.c
     struct g *sleepers;         // [o] by wake_ns
     struct sched_timer *timers; // [o] few, in no order
     void (*after)(void *);      // [o] run by the loop after a switch
@@ -71,6 +72,15 @@ extern _Atomic bool stop_wanted; // all CPUs are to come to rest
 
 // Waits until the world is started again. Context: loop.
 void stop_wait(struct p *p);
+
+// ---- suspend.c ----
+
+// Called by the loop before it runs g, which p->running says already. True: g is to
+// rest, and comes back when it is let go.
+bool suspend_instead(struct p *p, struct g *g);
+
+// Whether who runs here is to leave the CPU for that.
+bool suspend_wanted(void);
 
 // ---- sched.c ----
 

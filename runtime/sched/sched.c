@@ -215,7 +215,7 @@ static bool on_pending(void)
     // A doorbell may have come for a goroutine that is pinned here.
     if (sched_has_work(p))
         slice_watch(p);
-    return (leave || stop_wanted) && arch_current() != NULL;
+    return arch_current() != NULL && (leave || stop_wanted || suspend_wanted());
 }
 
 static void on_tick(void)
@@ -324,6 +324,12 @@ static struct g *pick(struct p *p)
     return g;
 }
 
+// Release: who sees it finds all that g has left.
+static void not_running(struct p *p)
+{
+    atomic_store_explicit(&p->running, NULL, memory_order_release);
+}
+
 static void run(struct p *p, struct g *g)
 {
     if (p->spinning) {
@@ -334,6 +340,13 @@ static void run(struct p *p, struct g *g)
     }
     if (p->slice_end == UINT64_MAX && (slice_always() || sched_has_work(p)))
         slice_watch(p);
+    atomic_store_explicit(&p->running, g, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst); // see suspend.c
+    if (unlikely(atomic_load_explicit(&g->held, memory_order_relaxed)) &&
+        suspend_instead(p, g)) {
+        not_running(p);
+        return;
+    }
     g_set_state(g, G_RUNNING);
     g->interrupted = false;
     arch_set_current(g);
@@ -348,6 +361,7 @@ static void run(struct p *p, struct g *g)
         p->after = NULL;
         after(p->after_arg);
     }
+    not_running(p);
 }
 
 // What an idle CPU does for the others, a little at a time. Returns false when

@@ -85,6 +85,17 @@ void sched_on_pending(void (*fn)(void));
 // goroutine, no-preempt 0.
 uint64_t sched_stop_world(void (*fn)(void *), void *arg);
 
+// Brings one goroutine to rest, wherever it is: it has left its CPU with all its
+// registers saved, and runs no more until g_resume(g), whoever wakes it meanwhile.
+// Several callers take turns. Returns false, and there is nothing to resume, if it
+// has ended; another one may have its struct by then. g is not the caller. Waits for
+// it to come to no-preempt zero, and for memory for its registers. Context:
+// goroutine, no-preempt 0.
+MUST_USE bool g_suspend(struct g *g);
+
+// Lets it go on, if somebody woke it or it had not parked. Context: any but interrupt.
+void g_resume(struct g *g);
+
 // How many goroutines exist. Context: any.
 size_t g_count(void);
 

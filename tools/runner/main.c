@@ -44,6 +44,7 @@ static const char help_text[] =
     "\n"
     "Input is not touched before the program reads, but then read ahead of "
     "it.\n"
+    "Ctrl-\\ (SIGQUIT) lists the goroutines; the program goes on.\n"
     "$QEMU names another QEMU. The status is the program's, or 124 after a\n"
     "timeout, 125 when the image could not be run or crashed, 2 for wrong "
     "usage.\n"

@@ -51,6 +51,7 @@
 
 #define DLE 0x10
 #define EOT 0x04
+#define FS  0x1c
 
 #define EXIT_CODE      33 // what isa-debug-exit makes of outb(0xf4, 0x10)
 #define BUFFER_MAX     (256u << 10) // of output held for a slow reader
@@ -102,6 +103,7 @@ struct relay {
     bool in_wanted, in_ended, in_is_tty;
     char input[2 * INPUT_BYTES];
     size_t input_start, input_end;
+    bool key_wanted; // the key that has the guest list its goroutines
 
     int64_t deadline_us; // of the run, or 0
     int64_t give_up_us;  // when to leave undelivered output, or 0
@@ -427,6 +429,15 @@ static void read_input(struct relay *r)
     }
 }
 
+// SIGQUIT, which Ctrl-\ at a terminal sends, is a key of the guest's console.
+static void send_key(struct relay *r)
+{
+    r->key_wanted = false;
+    r->input_start = r->input_end = 0;
+    input_add(r, DLE);
+    input_add(r, FS);
+}
+
 static void send_input(struct relay *r)
 {
     ssize_t n =
@@ -473,6 +484,8 @@ static void serve_signals(struct relay *r)
             reap(r);
         } else if (r->gdb > 0 && (number == SIGINT || number == SIGQUIT)) {
             continue; // gdb's
+        } else if (number == SIGQUIT && !r->qemu_ended) {
+            r->key_wanted = true;
         } else {
             // the second one leaves at once
             r->give_up_us = r->killed_by ? 1 : now_us() + LAST_WORDS_MS * 1000;
@@ -532,6 +545,9 @@ static void step(struct relay *r)
 {
     bool reads = r->in_wanted && !r->in_ended;
     bool background = reads && in_background(r);
+
+    if (r->key_wanted && r->input_start == r->input_end)
+        send_key(r);
     bool input_waits = r->input_start < r->input_end;
     bool out_waits = buffer_len(&r->out.buffer) > 0;
     bool err_waits = buffer_len(&r->err.buffer) > 0;

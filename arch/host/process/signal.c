@@ -29,9 +29,11 @@
 
 enum { RETRY_NS = 50000 };
 
-bool signal_xsave;            // [c] return.S reads it
-static size_t fpu_size;       // [c]
-static _Atomic bool stopping; // a CPU reports: the others stand still
+bool signal_xsave;               // [c] return.S reads it
+static size_t fpu_size;          // [c]
+static void (*on_key)(void);     // [c]
+static _Atomic bool key_pressed; // and on_key has yet to be called
+static _Atomic bool stopping;    // a CPU reports: the others stand still
 
 // ---- contexts ----
 
@@ -155,6 +157,18 @@ void arch_set_tls(void *tcb)
     (void)tcb; // %fs is the thread's
 }
 
+// ---- handlers ----
+
+static void handle(int number, void (*fn)(int, siginfo_t *, void *), int flags)
+{
+    struct sigaction a = {.sa_sigaction = fn,
+                          .sa_flags = SA_SIGINFO | SA_ONSTACK | flags};
+
+    sigemptyset(&a.sa_mask);
+    if (sigaction(number, &a, NULL) != 0)
+        panic("process: no handler for signal %d", number);
+}
+
 // ---- interrupts ----
 
 extern const char __executable_start[], etext[];
@@ -208,6 +222,8 @@ static void serve(struct cpu *c)
     if (retry)
         preempt_set_pending();
     serve_calls(c);
+    if (atomic_exchange(&key_pressed, false) && on_key != NULL)
+        on_key();
     if (arch_hooks.kick != NULL)
         arch_hooks.kick();
 }
@@ -232,12 +248,12 @@ static void on_signal(int number, siginfo_t *info, void *uc)
     int error = *c->error;
 
     atomic_fetch_add(&c->doorbell, 1); // what comes now ends a rest
-    if (atomic_load(&stopping))
-        arch_stop_this();
-    if (c->irqs_off) {
+    if (c->irqs_off) {                 // it reports, for example
         c->missed = true;
         return;
     }
+    if (atomic_load(&stopping))
+        arch_stop_this();
     c->nopreempt++;
     serve(c);
     // As in arch/x86_64/trap.c: pending, and nothing but this handler is above zero.
@@ -251,6 +267,23 @@ static void on_signal(int number, siginfo_t *info, void *uc)
     }
     c->nopreempt--;
     *c->error = error;
+}
+
+// Ctrl-\ at a terminal. On any thread, anywhere.
+static void on_quit(int number, siginfo_t *info, void *uc)
+{
+    (void)number, (void)info, (void)uc;
+    int error = errno;
+
+    atomic_store(&key_pressed, true);
+    signal_send(cpu_table[0]);
+    errno = error;
+}
+
+void arch_console_on_key(void (*fn)(void))
+{
+    on_key = fn;
+    handle(SIGQUIT, on_quit, SA_RESTART);
 }
 
 static void run_pending(void *arg)
@@ -335,16 +368,6 @@ static void on_trap(int number, siginfo_t *info, void *uc)
 }
 
 // ---- start ----
-
-static void handle(int number, void (*fn)(int, siginfo_t *, void *), int flags)
-{
-    struct sigaction a = {.sa_sigaction = fn,
-                          .sa_flags = SA_SIGINFO | SA_ONSTACK | flags};
-
-    sigemptyset(&a.sa_mask);
-    if (sigaction(number, &a, NULL) != 0)
-        panic("process: no handler for signal %d", number);
-}
 
 static void find_fpu_size(void)
 {

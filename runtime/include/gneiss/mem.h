@@ -21,8 +21,9 @@
 //
 // Promises. What is mapped with rights is promised: its frames and page tables
 // are set aside in the accounts at once, so that running out of memory is an
-// error of the call and never of a later store. GN_NORESERVE opts out, GN_NONE
-// costs nothing.
+// error of the call and never of a later store. GN_NORESERVE opts out: such memory
+// gets page by page what is promised to nobody, never what is set aside for others,
+// and a store that finds none ends the program. GN_NONE costs nothing.
 //
 // Context: all functions may be called by any goroutine on any CPU, at the same
 // time, but not in interrupt handlers. They don't park the caller; they may wait
@@ -160,8 +161,8 @@ enum gn_advice {
     GN_PROMOTE = 3,  // use 2 MiB pages where whole aligned ones are covered,
                      // and 1 GiB pages where the CPU has them: frames for all
                      // of it, copied together (once more 2 MiB or 1 GiB must be
-                     // free for that). Not for memory that is shared or
-                     // GN_NORESERVE. What changes a part splits them again
+                     // free for that). Not for memory that is shared now
+                     // or GN_NORESERVE. What changes a part splits them again
 };
 
 // Advises on [p, p + bytes), bytes rounded up. Returns 0, for GN_PROMOTE how
@@ -182,7 +183,7 @@ int gn_watch_end(int watcher);
 
 // Watches the mapping that holds p (any address in it): from now on stores to it
 // are noted. If it is cut later, by gn_protect of a part for example, its parts
-// are watched; what gn_remap adds to memory that has aliases is a mapping of its
+// are watched, until they say the same again and are one; what gn_remap adds to memory that has aliases is a mapping of its
 // own, which is not. malloc's heap can be watched. Takes 1 bit for each page. Returns
 // 0, -EINVAL (no such watcher, no mapping, a stack), -EEXIST (watched already),
 // -ENOMEM.

@@ -1,0 +1,110 @@
+// Bringing one goroutine to rest: Go's suspendG.
+//
+// `held` is a wish: HELD, and HELD_READY once a loop was about to run it and put it
+// aside instead, from where only g_resume takes it. What waits, sleeps or stands in a
+// queue is at rest as it is; it has to be made sure only that it does not run now.
+//
+//   who suspends    held = HELD; interrupt all; wait until it runs nowhere
+//   the loop        running = g; look at held; run g, or put it aside
+//
+// The interrupt is the barrier between the two lines of the loop, which so need none
+// (an asymmetric form of Dekker's): a CPU that has taken it shows `running`, or has yet
+// to look at `held`. On the CPU that runs g it makes something pending, and g leaves
+// when its no-preempt count is zero.
+//
+// One at a time brings somebody to rest (`busy`); so two cannot come to rest because of
+// each other, and then wait for ever.
+//
+// Source: Go, src/runtime/preempt.go (suspendG).
+
+#include "runtime/sched/p.h"
+
+enum { NOT_HELD, HELD, HELD_READY };
+static _Atomic bool busy;
+
+enum { SPINS = 200, NAPS = 50, NAP_NS = 20000 };
+
+bool suspend_wanted(void)
+{
+    struct g *g = g_current();
+
+    return g != NULL && atomic_load(&g->held) != NOT_HELD;
+}
+
+bool suspend_instead(struct p *p, struct g *g)
+{
+    uint8_t held = HELD;
+
+    // Not with the one area that this CPU needs for a stop of the world.
+    return g->area != p->stop_area &&
+           atomic_compare_exchange_strong(&g->held, &held, HELD_READY);
+}
+
+// In interrupt context of every other CPU.
+static void ask(void *g)
+{
+    if (g_current() == g)
+        preempt_set_pending();
+}
+
+static bool runs_somewhere(const struct g *g)
+{
+    for (unsigned cpu = 0; cpu < arch_cpu_count(); cpu++) {
+        struct p *p = p_of_cpu(cpu);
+
+        // Acquire: pairs with the release when it is cleared.
+        if (p != NULL &&
+            atomic_load_explicit(&p->running, memory_order_acquire) == g)
+            return true;
+    }
+    return false;
+}
+
+static void nap(void)
+{
+    g_sleep_until(arch_mono_ns() + NAP_NS);
+}
+
+// The caller's turn, and nobody else's wish on g.
+static void wish(struct g *g)
+{
+    for (;;) {
+        uint8_t held = NOT_HELD;
+
+        if (!atomic_exchange(&busy, true)) {
+            if (atomic_compare_exchange_strong(&g->held, &held, HELD))
+                return;
+            atomic_store(&busy, false); // who holds g may need it before
+        }
+        nap();
+    }
+}
+
+bool g_suspend(struct g *g)
+{
+    if (g == g_current())
+        panic("sched: a goroutine cannot suspend itself");
+    wish(g);
+    arch_call_others(ask, g);
+    // There may have been no memory for its registers when it was asked, so it is
+    // asked again.
+    for (unsigned i = 1; runs_somewhere(g); i++) {
+        if (i < SPINS)
+            arch_pause();
+        else if (i % NAPS == 0)
+            arch_call_others(ask, g);
+        else
+            nap();
+    }
+    atomic_store(&busy, false);
+    if (g->state != G_FREE)
+        return true;
+    g_resume(g);
+    return false;
+}
+
+void g_resume(struct g *g)
+{
+    if (atomic_exchange(&g->held, NOT_HELD) == HELD_READY)
+        sched_requeue(g);
+}
