@@ -9,7 +9,7 @@ SHELL     := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
-APP     ?= $(if $(filter host,$(MAKECMDGOALS)),hello,tour)
+APP     ?= $(if $(filter host host-app,$(MAKECMDGOALS)),hello,tour)
 CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
 CLANG   := $(findstring clang,$(notdir $(CC)))
 # gcc's things lie in build/, those of another compiler beside them.
@@ -27,7 +27,7 @@ HOSTCC  ?= $(CC)
 # What the goals need is installed, or named, before anything below asks the
 # compiler about itself. A few milliseconds when all is there.
 needs := $(sort $(if $(filter run image newlib,$(MAKECMDGOALS)),run) \
-           $(filter test bench debug host,$(MAKECMDGOALS)) \
+           $(filter test bench debug host,$(MAKECMDGOALS:host-app=host)) \
            $(if $(filter host-tests,$(MAKECMDGOALS)),test) \
            $(if $(filter valgrind,$(SAN)),valgrind) $(if $(CLANG),clang))
 ifneq ($(if $(MAKECMDGOALS),$(needs)),)
@@ -49,7 +49,8 @@ app_dir  := apps/$(APP)
 APP_SRCS  = $(wildcard $(app_dir)/*.c)
 -include $(app_dir)/app.mk
 endif
-ifneq ($(filter run image debug host,$(MAKECMDGOALS)),)
+APP_SRCS  += $(APP_MORE)
+ifneq ($(filter run image debug host host-app,$(MAKECMDGOALS)),)
 ifneq ($(words $(APP)),1)
 $(error APP="$(APP)": a name or a path without blanks (tools/run takes any))
 endif
@@ -88,11 +89,11 @@ nofpu    := -mgeneral-regs-only
 # What runs once, or reports: small rather than fast. Only memory says how large
 # the image may be (tools/imgsize), and most of it is this.
 cold_srcs := $(wildcard boot/*.c arch/*.c runtime/debug/*.c runtime/libc/*.c) \
-             $(patsubst %,arch/x86_64/%.c,acpi apic clock console cpu machine) \
+             $(patsubst %,arch/x86_64/%.c,acpi apic clock console cpu ctx machine report) \
              $(patsubst %,mm/%.c,commit describe dirty init look map vm vm_device vm_huge vm_range vm_drop vm_move frame) \
              $(patsubst %,runtime/heap/%.c,api cache central debug heap memory meta page_cache pages report span stats tiny) \
              runtime/mem/mem.c runtime/mem/where.c \
-             $(filter-out runtime/sched/sched.c runtime/sched/queue.c,$(wildcard runtime/sched/*.c)) $(wildcard runtime/stack/*.c) runtime/sync/wg.c
+             $(filter-out runtime/sched/sched.c runtime/sched/queue.c,$(wildcard runtime/sched/*.c)) $(wildcard runtime/stack/*.c)
 # These are leaves of two dozen instructions: no frame.
 frameless := runtime/heap/fast.c runtime/libc/malloc_fast.c
 size      = $(if $(filter $(frameless),$<),-O2 -fomit-frame-pointer \
@@ -237,7 +238,7 @@ debug: $(image)
 # The machine as a process; what mm, the scheduler and the heap need.
 host      := arch/host/host.c arch/host/ctx.c arch/fmt.c arch/random.c
 mm        := $(host) $(wildcard mm/*.c)
-sched     := $(mm) $(patsubst %,runtime/sched/%.c,preempt queue sched stop suspend time) runtime/stack/stack.c
+sched     := $(mm) $(patsubst %,runtime/sched/%.c,preempt queue sched stop suspend time) runtime/stack/stack.c runtime/stack/pages.c
 heap      := $(mm) $(wildcard runtime/heap/*.c) arch/option.c \
              host-tests/runtime/heap/heap_fixture.c
 
@@ -272,34 +273,96 @@ $(foreach s,$(host_srcs),$(eval $(call host_object,$(s))))
 -include $(host_srcs:%=$(H)/obj/%.d)
 endif
 
-# An app as a Linux process: the same sources, the host's C library.
+# An app as a Linux process: the same sources, the host's C library. One that uses
+# goroutines is linked with the runtime (runtime/native), which is optimized as in
+# the guest.
 SAN       ?=
 san_app   := $(filter address undefined thread,$(SAN))
-host_out  := build/host/$(app)$(if $(SAN),-$(SAN))
+host_out  := build/host/$(app)$(if $(CLANG),-clang)$(if $(SAN),-$(SAN))
 host_app  := $(host_out)/$(app)
 host_objs  = $(patsubst %,$(host_out)/obj/%.o,$(subst ../,__/,$(APP_SRCS:/%=_root/%)))
+host_go    = $(if $(filter host host-app,$(MAKECMDGOALS)),$(shell \
+               grep -lE '^\#include <gneiss/(go|sync|cpu|stack)\.h>' $(APP_SRCS) 2>/dev/null))
+host_opt_app ?= -O1
+go_flags  := -fno-pie -fstack-clash-protection
+host_test_inc = $(if $(filter host-tests/%,$(1)),-I. -Iarch/host/process)
 define host_app_rule
 $(host_out)/obj/$(subst ../,__/,$(1:/%=_root/%)).o: $(1) Makefile
 	@mkdir -p $$(@D)
 	$$(call say,HOST,$(1))
-	$$(Q)$$(HOSTCC) -std=gnu17 -O1 -g -fno-omit-frame-pointer -Iruntime/include \
-	  $$(APP_WARN) $$(APP_CFLAGS) $$(san_app:%=-fsanitize=%) -MMD -MP -c $$< -o $$@
+	$$(Q)$$(HOSTCC) -std=gnu17 $$(host_opt_app) -g -fno-omit-frame-pointer \
+	  $$(if $$(host_go),$$(go_flags) -isystem runtime/native/include $(call host_test_inc,$(1))) \
+	  -Iruntime/include $$(APP_WARN) $$(APP_CFLAGS) $$(san_app:%=-fsanitize=%) -MMD -MP -c $$< -o $$@
 endef
-ifneq ($(filter host,$(MAKECMDGOALS)),)
+ifneq ($(filter host host-app,$(MAKECMDGOALS)),)
 ifneq ($(filter-out address undefined thread valgrind,$(SAN)),)
 $(error SAN=$(SAN): must be address, undefined, thread or valgrind)
+endif
+ifneq ($(and $(SAN),$(host_go)),)
+$(error SAN=$(SAN): not for programs with goroutines)
 endif
 $(foreach s,$(APP_SRCS),$(eval $(call host_app_rule,$(s))))
 -include $(host_objs:.o=.d)
 endif
-$(host_app): $(host_objs)
-	$(Q)$(HOSTCC) $(san_app:%=-fsanitize=%) $^ -o $@ -lm -pthread
 
+native_out  := build/host/gneiss$(if $(CLANG),-clang)
+native_srcs := $(patsubst %,arch/x86_64/%,switch.S ctx.c report.c) \
+                 $(wildcard arch/host/process/*.[cS]) \
+                 $(patsubst %,arch/%.c,fmt option random) \
+                 $(filter-out %/input.c,$(wildcard runtime/sched/*.c)) \
+                 $(patsubst %,runtime/stack/%.c,api stack) $(wildcard runtime/sync/*.c) \
+                 $(wildcard runtime/debug/*.c) $(wildcard runtime/native/*.c)
+native_objs := $(native_srcs:%=$(native_out)/%.o)
+native_obj  := $(native_out)/gneiss.o
+native_cc    = $(HOSTCC) -std=gnu17 -O2 -g $(go_flags) -fno-omit-frame-pointer -MMD -MP \
+                 $(if $(CLANG),-Wno-unused-command-line-argument) \
+                 -I. -Iarch/host/process -Iruntime/include
+-include $(if $(filter host host-app,$(MAKECMDGOALS)),$(native_objs:.o=.d))
+$(native_out)/%.c.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,HOST,$<)
+	$(Q)$(native_cc) $(warnings) -c $< -o $@
+$(native_out)/%.S.o: %.S Makefile
+	@mkdir -p $(@D)
+	$(call say,HOST,$<)
+	$(Q)$(native_cc) -c $< -o $@
+# Programs see what is public, and what stands before functions of glibc.
+$(native_obj): $(native_objs)
+	$(Q)$(LD) -r -o $@.all $^
+	$(Q)objcopy --wildcard --keep-global-symbol='gn_*' --keep-global-symbol=__wrap_main \
+	  --keep-global-symbol=__stack_chk_fail --keep-global-symbol=nanosleep \
+	  --keep-global-symbol=usleep --keep-global-symbol=sleep $@.all $@
+	$(Q)rm -f $@.all
+
+# Two links, as above, for the names in reports. Tests look inside here, too.
+native_linked := $(if $(filter host-tests/%,$(APP)),$(native_objs),$(native_obj))
+native_link = $(HOSTCC) -no-pie -Wl,-z,now -Wl,--wrap=main -o $(1) $(2) $(host_objs) \
+                $(native_linked) -Wl,--defsym,text_start=__executable_start \
+                -Wl,--defsym,text_end=etext -lm -pthread
+$(host_app): $(host_objs) $(if $(host_go),$(native_linked)) tools/symtab
+	$(if $(host_go),\
+	$(Q)$(call native_link,$@.1,) && NM=$(NM) tools/symtab $@.1 >$(host_out)/symtab.S && \
+	  $(HOSTCC) -c $(host_out)/symtab.S -o $(host_out)/symtab.o && \
+	  $(call native_link,$@.2,$(host_out)/symtab.o) && rm $@.1 && mv $@.2 $@,\
+	$(Q)$(HOSTCC) $(san_app:%=-fsanitize=%) $(host_objs) -o $@ -lm -pthread)
+
+# CPUS and OPTS count for programs with goroutines, if they are given.
+.PHONY: host-app
+host-app: $(host_app)
 host: $(host_app)
-	@f=(); eval "for x in $$FILES; do f+=(\"\$$x\"); done"; \
+	@$(if $(filter command environment,$(firstword $(origin CPUS))),export GN_CPUS='$(CPUS)';) \
+	 $(if $(host_go),export GN_OPTS="$$OPTS";) \
+	 f=(); eval "for x in $$FILES; do f+=(\"\$$x\"); done"; \
 	 eval "set -- $(if $(ARGS),$$ARGS,$(if $(ARGS_ARE_FILES),$$FILES))"; \
 	 exec tools/host-run $(if $(filter valgrind,$(SAN)),--valgrind) \
 	   $(host_app) "$${f[@]}" -- "$$@"
+
+# What the tests of goroutines as Linux processes need.
+.PHONY: host-go
+host-go:
+	@for app in ring mergesort pwordcount host-tests/guest/goroutines.c \
+	   host-tests/guest/suspend.c host-tests/guest/godie.c; do \
+	   $(MAKE) -s --no-print-directory host-app APP=$$app || exit 1; done
 
 new:
 	@tools/new '$(APP)'
@@ -311,7 +374,10 @@ soak: $(newlib_stamp)
 	@tools/setup run
 	@tools/soak $(MINUTES)
 
-.PHONY: bench-peers bench-heap
+.PHONY: bench-peers bench-heap bench-go
+bench-go: $(newlib_stamp)
+	@tools/setup bench
+	@O=$(O) tools/bench -g $(if $(ROUNDS),-n $(ROUNDS))
 bench-heap:
 	@tools/setup host
 	@O=$(O) tools/bench-heap/run $(if $(ROUNDS),-n $(ROUNDS))

@@ -100,10 +100,10 @@ void arch_ctx_free(struct arch_ctx *ctx);
 
 // Scheduler -> goroutine: leaves the system stack, which faults and
 // arch_on_system_stack reuse from this depth on. Returns when someone switches
-// back to `from`. Saves the callee-saved registers, MXCSR and x87 control word.
+// back to `from`. Restores the callee-saved registers, MXCSR and x87 control word.
 void arch_ctx_enter(struct arch_ctx *from, const struct arch_ctx *to);
 
-// Goroutine -> scheduler, or goroutine -> goroutine. no-preempt must be 1.
+// Goroutine -> scheduler. Saves what arch_ctx_enter restores. no-preempt must be 1.
 void arch_ctx_switch(struct arch_ctx *from, const struct arch_ctx *to);
 
 // Bytes that arch_ctx_interrupt needs, a multiple of 64.
@@ -153,6 +153,9 @@ void arch_tlb_shootdown(uintptr_t va, size_t npages);
 // Nanoseconds since the boot entry: monotonic, the same on all CPUs. The first
 // call finishes the calibration; none waits. Context: any.
 uint64_t arch_mono_ns(void);
+
+// The same, as cheaply as can be: up to 10 ms behind. Context: any.
+uint64_t arch_mono_coarse_ns(void);
 
 // Nanoseconds since 1970-01-01 UTC. Context: any but NMI.
 uint64_t arch_wall_ns(void);

@@ -372,7 +372,7 @@ bool pt_is_shared(uintptr_t va)
     return e != NULL && pte_present(pt_get(e)) && (pt_get(e) & PTE_SHARED);
 }
 
-bool pt_unshare(uintptr_t va)
+COLD bool pt_unshare(uintptr_t va)
 {
     pte_t *e = entry_at(va, 2);
     unsigned first = (pt_get(e) >> PTE_PART_SHIFT) % 16 * PT_PART;
@@ -394,8 +394,8 @@ bool pt_unshare(uintptr_t va)
 
 // ---- giving tables back ----
 
-static void prune_table(pte_t *t, int level, uintptr_t base, uintptr_t va,
-                        uintptr_t end, struct pt_garbage *g)
+COLD static void prune_table(pte_t *t, int level, uintptr_t base, uintptr_t va,
+                             uintptr_t end, struct pt_garbage *g)
 {
     uint64_t span = pte_span(level);
     uintptr_t from = va > base ? va : base;

@@ -25,7 +25,9 @@
 #include "mm/vm_impl.h"
 
 struct spinlock mm_lock;
-static struct region *tree;         // [mm_lock]
+static struct region *tree; // [mm_lock]
+static struct region
+    *last_found; // [mm_lock] by region_find; in the tree, or NULL
 static struct region *free_regions; // [mm_lock] descriptors, by left
 
 static uint32_t hash(uintptr_t x)
@@ -33,13 +35,20 @@ static uint32_t hash(uintptr_t x)
     return (uint32_t)((x >> PAGE_SHIFT) * UINT64_C(0x9e3779b97f4a7c15) >> 32);
 }
 
+// Faults come in runs: mostly it is the one of the last time, however deep it lies.
 struct region *region_find(uintptr_t va)
 {
-    struct region *r = tree;
+    struct region *r = last_found;
 
-    while (r != NULL && !(va >= r->start && va < r->end))
-        r = va < r->start ? r->left : r->right;
-    return r;
+    if (r != NULL && va >= r->start && va < r->end)
+        return r;
+    for (r = tree; r != NULL; r = va < r->start ? r->left : r->right) {
+        if (va >= r->start && va < r->end) {
+            last_found = r;
+            return r;
+        }
+    }
+    return NULL;
 }
 
 struct region *region_first_above(uintptr_t va)
@@ -118,6 +127,8 @@ static void unlink_node(struct region *r)
         at = r->start < (*at)->start ? &(*at)->left : &(*at)->right;
     }
     *at = merge(r->left, r->right);
+    if (last_found == r)
+        last_found = NULL;
 }
 
 int region_insert(struct region *r)
@@ -281,8 +292,8 @@ bool region_unite(struct region *lo)
     return true;
 }
 
-static void each(struct region *t, void (*visit)(struct region *r, void *arg),
-                 void *arg)
+COLD static void each(struct region *t,
+                      void (*visit)(struct region *r, void *arg), void *arg)
 {
     if (t == NULL)
         return;

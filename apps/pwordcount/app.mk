@@ -3,6 +3,3 @@ APP_SRCS   := apps/pwordcount/main.c apps/wordcount/input.c apps/wordcount/words
 APP_CFLAGS := -I.
 ARGS_ARE_FILES := 1
 CPUS ?= 4
-ifneq ($(filter host,$(MAKECMDGOALS)),)
-$(error pwordcount counts with goroutines: make run APP=pwordcount)
-endif

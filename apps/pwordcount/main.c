@@ -2,18 +2,20 @@
 // apps/wordcount prints, and takes the same arguments.
 //
 // main() reads the input into blocks, each of which ends where a word does, and
-// starts a goroutine for each: it counts into the table that belongs to the
-// block's place. There are two places for a CPU, used in turn: one is filled while
-// the others are counted. At the end the tables are added up.
+// starts a goroutine for each. There are two places for a CPU, used in turn: one is
+// filled while the others are counted. Who counts takes a table that nobody uses, at
+// best the one that its CPU had last: that is in its cache. At the end the tables are
+// added up.
 //
 //   input --> | block 0 | block 1 | ... | block 2 * CPUs - 1 |
 //                  |         |                   |
-//                table 0   table 1     ...     table n - 1    --> one table
+//                table 0   table 1     ...     (as many as count at a time)  --> one
 
 #include <gneiss/cpu.h>
 #include <gneiss/go.h>
 #include <gneiss/sync.h>
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,10 +30,47 @@ enum { BLOCK = 65536, PLACES_PER_CPU = 2 };
 // [m]: main's while `busy` is 0, then the goroutine's.
 struct place {
     struct gn_wg busy;       // one thing to be done: to count the block
-    struct words words;      // [m]
     unsigned char *block;    // [m]
     size_t length, capacity; // [m] bytes
 };
+
+struct table {
+    struct words words;
+    struct table *next; // of all; set once
+};
+
+static struct table *_Atomic all_tables;
+static struct table *_Atomic
+    *unused; // by the CPU that had it last, or anywhere
+static size_t nunused;
+
+static struct table *take_table(void)
+{
+    size_t cpu = gn_cpu_id();
+    struct table *t = NULL;
+
+    for (size_t i = 0; t == NULL && i < nunused; i++)
+        t = atomic_exchange(&unused[(cpu + i) % nunused], NULL);
+    if (t == NULL) {
+        t = words_check(calloc(1, sizeof *t), 0);
+        t->next = all_tables;
+        while (!atomic_compare_exchange_weak(&all_tables, &t->next, t))
+            ;
+    }
+    return t;
+}
+
+// There is room: as many may be in use as there are places.
+static void give_table(struct table *t)
+{
+    size_t i = gn_cpu_id();
+    struct table *none = NULL;
+
+    while (!atomic_compare_exchange_strong(&unused[i % nunused], &none, t)) {
+        none = NULL;
+        i++;
+    }
+}
 
 struct counter {
     struct place *places;
@@ -46,7 +85,7 @@ static void reserve(struct place *p, size_t n)
     while (capacity - p->length < n)
         capacity *= 2;
     if (capacity != p->capacity)
-        p->block = words_check(realloc(p->block, capacity), p->words.nwords);
+        p->block = words_check(realloc(p->block, capacity), 0);
     p->capacity = capacity;
 }
 
@@ -60,9 +99,11 @@ static void append(struct place *p, const unsigned char *bytes, size_t n)
 static void count_block(void *arg)
 {
     struct place *p = arg;
+    struct table *t = take_table();
 
-    words_count(&p->words, p->block, p->length);
-    words_end(&p->words);
+    words_count(&t->words, p->block, p->length);
+    words_end(&t->words);
+    give_table(t);
     p->length = 0;
     gn_wg_done(&p->busy);
 }
@@ -121,6 +162,8 @@ int main(int argc, char **argv)
     static struct words all;
 
     c.places = words_check(calloc(c.nplaces, sizeof *c.places), 0);
+    nunused = c.nplaces;
+    unused = words_check(calloc(nunused, sizeof *unused), 0);
     bool ok = input_read(argc, argv, take, &c);
 
     hand_over(&c, c.places[c.at].length);
@@ -128,9 +171,14 @@ int main(int argc, char **argv)
         struct place *p = &c.places[i];
 
         gn_wg_wait(&p->busy);
-        words_merge(&all, &p->words);
         free(p->block);
     }
+    for (struct table *t = all_tables, *next; t != NULL; t = next) {
+        next = t->next;
+        words_merge(&all, &t->words);
+        free(t);
+    }
+    free(unused);
     free(c.places);
     words_print_top(&all);
     return ok && fflush(stdout) == 0 ? 0 : 1;

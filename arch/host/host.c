@@ -472,6 +472,11 @@ uint64_t arch_mono_ns(void)
     return read_clock(CLOCK_MONOTONIC);
 }
 
+uint64_t arch_mono_coarse_ns(void)
+{
+    return arch_mono_ns();
+}
+
 uint64_t arch_wall_ns(void)
 {
     return read_clock(CLOCK_REALTIME);

@@ -228,6 +228,21 @@ uint64_t arch_mono_ns(void)
     return l.tsc < l.tsc0 ? l.ns0 : l.ns0 + mul_shift(l.tsc - l.tsc0, l.mult);
 }
 
+// The line as it is, if it stands still: whether it should be drawn anew others look.
+uint64_t arch_mono_coarse_ns(void)
+{
+    uint32_t seq = atomic_load_explicit(&clk.seq, memory_order_acquire);
+    uint64_t tsc0 = *(volatile uint64_t *)&clk.tsc0;
+    uint64_t ns0 = *(volatile uint64_t *)&clk.ns0;
+    uint64_t mult = *(volatile uint64_t *)&clk.mult, tsc = arch_cycles();
+
+    atomic_thread_fence(memory_order_acquire);
+    if (unlikely(seq % 2 != 0 || mult == 0 || tsc < tsc0 ||
+                 atomic_load_explicit(&clk.seq, memory_order_relaxed) != seq))
+        return arch_mono_ns();
+    return ns0 + mul_shift(tsc - tsc0, mult);
+}
+
 void arch_timer_set(uint64_t mono_ns)
 {
     if (mono_ns == UINT64_MAX) {

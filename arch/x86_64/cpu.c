@@ -251,27 +251,3 @@ uint64_t arch_entropy(void)
     atomic_store_explicit(&pool, x, memory_order_relaxed);
     return x;
 }
-
-void arch_ctx_init(struct arch_ctx *ctx, void *stack_top, void (*entry)(void *),
-                   void *arg)
-{
-    extern void ctx_first(void);
-    uint64_t *sp = stack_top;
-
-    *--sp = 0;                               // ends the frame chain
-    *--sp = 0;                               // keeps the call 16-byte aligned
-    *--sp = (uint64_t)(uintptr_t)ctx_first;  // return address
-    *--sp = 0;                               // rbp
-    *--sp = (uint64_t)(uintptr_t)entry;      // rbx
-    *--sp = (uint64_t)(uintptr_t)arg;        // r12
-    *--sp = 0;                               // r13
-    *--sp = 0;                               // r14
-    *--sp = 0;                               // r15
-    *--sp = UINT64_C(0x037f) << 32 | 0x1f80; // x87 control word, MXCSR
-    ctx->rsp = (uint64_t)(uintptr_t)sp;
-}
-
-void arch_ctx_free(struct arch_ctx *ctx)
-{
-    ctx->rsp = 0; // all of it lies on the stack
-}

@@ -158,7 +158,7 @@ void call_serve(void)
     }
 }
 
-void arch_call_others(void (*fn)(void *), void *arg)
+COLD void arch_call_others(void (*fn)(void *), void *arg)
 {
     preempt_disable();
     struct cpu *me = this_cpu();

@@ -17,6 +17,7 @@
 // Source: Intel SDM vol. 3, 6.14 (64-bit interrupt handling, IST).
 
 #include "arch/x86_64/percpu.h"
+#include "arch/x86_64/switch.inc"
 
     .text
 
@@ -97,21 +98,7 @@ trap_call:
     .globl trap_return
 trap_return:
     addq $16, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %r11
-    popq %r10
-    popq %r9
-    popq %r8
-    popq %rdi
-    popq %rsi
-    popq %rbp
-    popq %rbx
-    popq %rdx
-    popq %rcx
-    popq %rax
+    restore_registers
     addq $16, %rsp
     iretq
     .size trap_move, . - trap_move
@@ -122,84 +109,6 @@ trap_stay:
     jmp trap_call
     .size trap_stay, . - trap_stay
 
-// void arch_on_system_stack(void (*fn)(void *), void *arg)
-    .globl arch_on_system_stack
-    .type arch_on_system_stack, @function
-arch_on_system_stack:
-    pushq %rbp
-    movq %rsp, %rbp
-    movq %rdi, %rax
-    movq %rsi, %rdi
-    cmpq %gs:CPU_SYS_LOW, %rsp    // a goroutine's rsp lies in no CPU's range,
-    jb 1f                         // so a migration between these is harmless
-    cmpq %gs:CPU_SYS_TOP, %rsp
-    ja 1f
-    call *%rax
-    popq %rbp
-    ret
-1:  incl %gs:CPU_NOPREEMPT        // from here on the CPU is fixed
-    movq %gs:CPU_SYS_SP, %rsp
-    andq $-16, %rsp
-    call *%rax
-    movq %rbp, %rsp
-    popq %rbp
-    decl %gs:CPU_NOPREEMPT
-    jz 2f
-    ret
-2:  jmp preempt_pending_slow
-    .size arch_on_system_stack, . - arch_on_system_stack
-
-    .macro save_callee
-    pushq %rbp
-    pushq %rbx
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
-    subq $8, %rsp
-    stmxcsr (%rsp)
-    fnstcw 4(%rsp)
-    .endm
-
-    .macro restore_callee
-    ldmxcsr (%rsp)
-    fldcw 4(%rsp)
-    addq $8, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbx
-    popq %rbp
-    .endm
-
-// void arch_ctx_enter(struct arch_ctx *from, const struct arch_ctx *to)
-    .globl arch_ctx_enter
-    .type arch_ctx_enter, @function
-arch_ctx_enter:
-    save_callee
-    movq %rsp, %gs:CPU_SYS_SP
-    cmpq $0, 8(%rsi)              // to->full
-    je 1f
-    movq %rsp, (%rdi)
-    movq %rsi, %rdi
-    cli
-    call ctx_resume               // the frame that goes on
-    movq %rax, %rsp
-    jmp trap_return
-    .size arch_ctx_enter, . - arch_ctx_enter
-
-// void arch_ctx_switch(struct arch_ctx *from, const struct arch_ctx *to)
-    .globl arch_ctx_switch
-    .type arch_ctx_switch, @function
-arch_ctx_switch:
-    save_callee
-1:  movq %rsp, (%rdi)
-    movq (%rsi), %rsp
-    restore_callee
-    ret
-    .size arch_ctx_switch, . - arch_ctx_switch
-
 // void arch_ctx_leave(const struct arch_ctx *to)
     .globl arch_ctx_leave
     .type arch_ctx_leave, @function
@@ -209,15 +118,6 @@ arch_ctx_leave:
     sti
     ret
     .size arch_ctx_leave, . - arch_ctx_leave
-
-// First instructions of a new context: rbx = entry, r12 = arg, rbp = 0.
-    .globl ctx_first
-    .type ctx_first, @function
-ctx_first:
-    movq %r12, %rdi
-    call *%rbx
-    ud2
-    .size ctx_first, . - ctx_first
 
 // void cpu_enter_system(void (*entry)(void))
     .globl cpu_enter_system

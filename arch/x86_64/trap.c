@@ -20,7 +20,6 @@ static struct gate idt[VECTORS];
 enum { GATE_INTERRUPT = 0x8e, ENTRY_BYTES = 16 };
 
 enum exception {
-    EXC_DIVIDE = 0,
     EXC_DB = 1,
     EXC_NMI = 2,
     EXC_DF = 8,
@@ -30,8 +29,6 @@ enum exception {
     RFLAGS_TF = 0x100,
     RFLAGS_IF = 0x200,
 };
-
-enum { PF_PRESENT = 1, PF_WRITE = 2, PF_FETCH = 16 };
 
 static enum ist ist_of(unsigned vector)
 {
@@ -51,7 +48,7 @@ static enum ist ist_of(unsigned vector)
 
 // with_ist: false before the boot CPU has its stacks, when a trap can only
 // end in a report.
-static void idt_fill(bool with_ist)
+COLD static void idt_fill(bool with_ist)
 {
     extern const char trap_entries[];
 
@@ -79,114 +76,16 @@ void idt_load(void)
     __asm__ volatile("lidt %0" ::"m"(p));
 }
 
-void idt_init(void)
+COLD void idt_init(void)
 {
     idt_fill(boot_cpu.sys_low != UINTPTR_MAX);
     idt_load();
 }
 
-static const char *trap_name(uint64_t vector)
-{
-    static const char *const names[] = {
-        [0] = "divide error",
-        [1] = "debug exception",
-        [2] = "non-maskable interrupt",
-        [3] = "breakpoint",
-        [4] = "overflow",
-        [5] = "bound range exceeded",
-        [6] = "invalid opcode",
-        [7] = "no floating-point unit",
-        [8] = "double fault",
-        [10] = "invalid TSS",
-        [11] = "segment not present",
-        [12] = "stack segment fault",
-        [13] = "general protection fault",
-        [14] = "page fault",
-        [16] = "x87 floating-point error",
-        [17] = "alignment check",
-        [18] = "machine check",
-        [19] = "SIMD floating-point error",
-    };
-
-    if (vector < ARRAY_LEN(names) && names[vector] != NULL)
-        return names[vector];
-    return "unexpected trap";
-}
-
-static unsigned access_of(uint64_t error)
-{
-    if (error & PF_FETCH)
-        return PROT_X;
-    return error & PF_WRITE ? PROT_W : PROT_R;
-}
-
-struct arch_trap arch_trap_read(const struct trap_frame *tf)
-{
-    struct arch_trap t = {
-        .name = trap_name(tf->vector),
-        .kind = TRAP_OTHER,
-        .pc = tf->rip,
-        .fp = tf->rbp,
-        .sp = tf->rsp,
-        .vector = (unsigned)tf->vector,
-        .error = tf->error,
-    };
-
-    if (tf->vector == EXC_DIVIDE)
-        t.kind = TRAP_DIVIDE;
-    if (tf->vector == EXC_PF) {
-        t.kind = TRAP_PAGE_FAULT;
-        t.va = tf->cr2;
-        t.access = access_of(tf->error);
-        t.present = (tf->error & PF_PRESENT) != 0;
-    }
-    return t;
-}
-
-// gcc leaves the frame out of leaf functions whatever it is told [seen], so
-// rbp may still be the caller's. It is ours once `mov %rsp,%rbp` has run; the
-// word on top is then the return address, or below it after `push %rbp`.
-uintptr_t arch_trap_frameless_caller(const struct trap_frame *tf,
-                                     uintptr_t start,
-                                     bool (*readable)(uintptr_t, size_t))
-{
-    const uint8_t *code = (const uint8_t *)start;
-    size_t n = tf->rip - start;
-    bool pushed = n >= 1 && code[0] == 0x55;
-
-    for (size_t i = 0; i + 3 <= n; i++) {
-        if (code[i] == 0x48 && code[i + 1] == 0x89 && code[i + 2] == 0xe5)
-            return 0;
-    }
-    const uint64_t *sp = (const uint64_t *)tf->rsp + pushed;
-
-    return readable((uintptr_t)sp, sizeof *sp) ? *sp : 0;
-}
-
-void arch_trap_print_registers(const struct trap_frame *tf)
-{
-    const struct {
-        const char *name;
-        uint64_t value;
-    } r[] = {
-        {"rax", tf->rax}, {"rbx", tf->rbx}, {"rcx", tf->rcx},
-        {"rdx", tf->rdx}, {"rsi", tf->rsi}, {"rdi", tf->rdi},
-        {"rbp", tf->rbp}, {"rsp", tf->rsp}, {"r8 ", tf->r8},
-        {"r9 ", tf->r9},  {"r10", tf->r10}, {"r11", tf->r11},
-        {"r12", tf->r12}, {"r13", tf->r13}, {"r14", tf->r14},
-        {"r15", tf->r15}, {"rip", tf->rip}, {"flg", tf->rflags},
-    };
-
-    for (unsigned i = 0; i < ARRAY_LEN(r); i++)
-        fmt_err("%s%s %016lx%s", i % 4 == 0 ? "  " : " ", r[i].name,
-                (unsigned long)r[i].value,
-                i % 4 == 3 || i + 1 == ARRAY_LEN(r) ? "\n" : "");
-}
-
 static void page_fault(struct trap_frame *tf)
 {
     if (arch_hooks.fault == NULL ||
-        !arch_hooks.fault(tf->cr2, access_of(tf->error), tf->rsp))
+        !arch_hooks.fault(tf->cr2, trap_access(tf->error), tf->rsp))
         arch_hooks.fatal(tf);
 }
 
@@ -283,11 +182,6 @@ void preempt_pending_slow(void)
 
 // ---- interrupted contexts ----
 
-size_t arch_full_size(void)
-{
-    return arch_fpu_size() + align_up(sizeof(struct trap_frame), 64);
-}
-
 void arch_ctx_interrupt(struct arch_ctx *ctx, void *area,
                         const struct trap_frame *tf)
 {
@@ -299,38 +193,16 @@ void arch_ctx_interrupt(struct arch_ctx *ctx, void *area,
     ctx->full = area;
 }
 
-bool arch_ctx_where(const struct arch_ctx *ctx,
-                    bool (*readable)(uintptr_t va, size_t n), uintptr_t *pc,
-                    uintptr_t *fp, const struct trap_frame **tf)
-{
-    enum { RBP = 6, RIP = 7 }; // words from where save_callee has left rsp
-
-    const char *area = ctx->full;
-    const uint64_t *sp = (const uint64_t *)ctx->rsp;
-
-    *tf = NULL;
-    if (area != NULL) {
-        *tf = (const struct trap_frame *)(area + arch_fpu_size());
-        *pc = (*tf)->rip;
-        *fp = (*tf)->rbp;
-        return true;
-    }
-    if (!readable((uintptr_t)sp, (RIP + 1) * sizeof *sp))
-        return false;
-    *pc = sp[RIP];
-    *fp = sp[RBP];
-    return true;
-}
-
 const struct trap_frame *ctx_resume(struct arch_ctx *to);
 
-// Called by arch_ctx_enter with interrupts off. The area stays its goroutine's,
-// which runs on this CPU alone: it can go on from there.
+// Called by arch_ctx_enter. The area stays its goroutine's, which runs on this CPU
+// alone: it can go on from there.
 const struct trap_frame *ctx_resume(struct arch_ctx *to)
 {
     char *area = to->full;
     struct cpu *c = this_cpu();
 
+    (void)arch_irq_disable(); // until the frame is left
     to->full = NULL;
     arch_fpu_restore(area);
     if (--c->nopreempt == 0)
@@ -356,27 +228,4 @@ bool arch_is_system_guard(uintptr_t va)
 
     return c->sys_low != UINTPTR_MAX && va < c->sys_low &&
            va >= c->sys_low - PAGE_SIZE;
-}
-
-// What a function call leaves of the caller's registers: all are shown, those
-// that a call may change as they are now.
-void arch_print_registers_here(void)
-{
-    struct trap_frame tf = {0};
-
-    __asm__ volatile("movq %%rax, %0\n\tmovq %%rcx, %1\n\tmovq %%rdx, %2\n\t"
-                     "movq %%rsi, %3\n\tmovq %%rdi, %4"
-                     : "=m"(tf.rax), "=m"(tf.rcx), "=m"(tf.rdx), "=m"(tf.rsi),
-                       "=m"(tf.rdi));
-    __asm__ volatile("movq %%r8, %0\n\tmovq %%r9, %1\n\tmovq %%r10, %2\n\t"
-                     "movq %%r11, %3\n\tmovq %%r12, %4\n\tmovq %%r13, %5\n\t"
-                     "movq %%r14, %6\n\tmovq %%r15, %7\n\tmovq %%rbx, %8"
-                     : "=m"(tf.r8), "=m"(tf.r9), "=m"(tf.r10), "=m"(tf.r11),
-                       "=m"(tf.r12), "=m"(tf.r13), "=m"(tf.r14), "=m"(tf.r15),
-                       "=m"(tf.rbx));
-    __asm__ volatile("pushfq\n\tpopq %0" : "=r"(tf.rflags));
-    tf.rbp = *(uint64_t *)__builtin_frame_address(0);
-    tf.rsp = (uint64_t)(uintptr_t)__builtin_frame_address(0) + 16;
-    tf.rip = (uint64_t)(uintptr_t)__builtin_return_address(0);
-    arch_trap_print_registers(&tf);
 }

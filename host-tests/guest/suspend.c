@@ -161,7 +161,8 @@ static void its_registers_are_found(void)
 
         for (size_t k = 0; k < n; k++)
             calls |= is_in(pcs[k], "run");
-        named += is_in(b.pc + 1, "spinning") || is_in(b.pc + 1, "run");
+        named += is_in(b.pc + 1, "spinning") || is_in(b.pc + 1, "run") ||
+                 is_in(b.pc + 1, "bump");
         in_order += is_in(b.pc + 1, "run") || calls;
         g_resume(g);
         gn_yield();

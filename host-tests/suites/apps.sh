@@ -278,9 +278,12 @@ pwordcount_make()
     grep -v '^\$ ' out.all >out
     same expected out "make run APP=pwordcount"
     err_has '4 CPUs'
-    make -s --no-print-directory -C "$root" host APP=pwordcount >out 2>&1 &&
-        fail "there are no goroutines in a process"
-    out_has 'pwordcount counts with goroutines: make run APP=pwordcount'
+    make -s --no-print-directory -C "$root" host APP=pwordcount CPUS=2 \
+        FILES="'$PWD/text'" >out 2>>err || fail "make host: status $?"
+    same expected out "make host APP=pwordcount"
+    make -s --no-print-directory -C "$root" host APP=pwordcount SAN=thread >out 2>&1 &&
+        fail "a sanitizer is accepted"
+    out_has 'SAN=thread: not for programs with goroutines'
 }
 
 # ---- Lua ----

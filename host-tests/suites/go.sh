@@ -48,8 +48,10 @@ add go/dump-watch watch_case @godie
 # The key: SIGQUIT of the runner, which Ctrl-\ sends; twice, and it disturbs nothing.
 wait_for() # file, how often, extended regular expression
 {
+    local i n
     for ((i = 0; i < 1200; i++)); do
-        [ "$(grep -caE -- "$3" "$1")" -lt "$2" ] || return 0
+        n=$(grep -csaE -- "$3" "$1")
+        [ "${n:-0}" -lt "$2" ] || return 0
         sleep 0.1
     done
     fail "$1 has no line like: $3"

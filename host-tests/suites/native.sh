@@ -1,4 +1,126 @@
-# The heap as the malloc of Linux programs: arch/host/native, tools/bench-heap.
+# Natively: goroutines as Linux processes (arch/host/process, runtime/native), and
+# the heap as the malloc of Linux programs (arch/host/native, tools/bench-heap).
+
+for cpus in 1 2 4; do
+    add "host/go-goroutines-${cpus}cpu" native_tap "$cpus" '' +host-go
+done
+for seed in 1 2 3 4 5 6; do
+    add "host/go-preempt-$seed" native_tap $((1 + seed % 4)) "stress=preempt seed=$seed" +host-go
+done
+for cpus in 1 2; do
+    add "host/go-panic-${cpus}cpu" native_dies "$cpus" '' panic '^panic: nil pointer' \
+        "$waiter" "$sleeper" "$looper" "#[0-9]+ .* wait_for_ever\+" +host-go
+    add "host/go-overflow-${cpus}cpu" native_dies "$cpus" '' overflow \
+        '^runtime: goroutine stack exceeds 1048576-byte limit' \
+        '^fatal error: stack overflow \(goroutine [0-9]+, deep\)' ' deep\+' "$waiter" +host-go
+done
+add host/go-negative native_dies 2 '' negative '^panic: sync: negative WaitGroup counter' \
+    "$waiter" +host-go
+for cpus in 1 2 4; do
+    add "host/go-suspend-${cpus}cpu" native_suspend "$cpus" sched.slice=1 +host-go
+done
+add host/go-suspend-stress native_suspend 4 "stress=preempt seed=9" +host-go
+add host/go-watch native_watch +host-go
+add host/go-key native_key +host-go
+add host/go-wrong native_wrong +host-go
+add host/go-ring native_same @ring +host-go
+add host/go-mergesort native_same @mergesort +host-go
+add host/go-pwordcount native_same @pwordcount +host-go
+
+# Runs what make host-go has built, as tools/test's guest.
+native() # CPUs, options, program, argument...
+{
+    local dir=$root/build/host/$3
+    case $CC in *clang*) dir+=-clang ;; esac
+    echo "\$ GN_CPUS=$1 GN_OPTS='$2' $dir/$3 ${*:4}"
+    GN_CPUS=$1 GN_OPTS=$2 timeout $TIMEOUT_S "$dir/$3" "${@:4}" >out 2>err
+    status=$?
+    head -c 20000 out | sed 's/^/out: /'
+    head -c 20000 err | sed 's/^/err: /'
+    echo "# status $status"
+}
+
+native_tap() # CPUs, options
+{
+    native "$1" "$2" goroutines 2 host
+    status_is 0
+    check_tap out "# end"
+}
+
+native_suspend() # CPUs, options
+{
+    native "$1" "$2" suspend 100
+    status_is 0
+    check_tap out "# end"
+}
+
+native_dies() # CPUs, options, argument, regex...
+{
+    native "$1" "$2" godie "$3"
+    status_is 2
+    out_has '^still here$'
+    for regex in "${@:4}"; do
+        err_has "$regex"
+    done
+}
+
+native_watch()
+{
+    native 1 sched.dump=1 godie watch
+    status_is 0
+    err_has '^4 goroutines, [0-9]+ s after boot:'
+    err_has "$looper"
+}
+
+# Ctrl-\ at a terminal: the program goes on.
+native_key()
+{
+    local dir=$root/build/host/godie process
+    case $CC in *clang*) dir+=-clang ;; esac
+    "$dir/godie" watch >out 2>err &
+    process=$!
+    until grep -q '^still here' out; do sleep 0.05; done
+    kill -QUIT $process
+    wait $process
+    status=$?
+    status_is 0
+    err_has '^4 goroutines, [0-9]+ s after boot:'
+    err_has "$waiter"
+    err_has "$sleeper"
+}
+
+native_wrong()
+{
+    native 65 '' ring 10
+    status_is 2
+    err_has '^gneiss: GN_CPUS must be a number from 1 to 64, not 65'
+    native 1 sched.slice=0 ring 10
+    status_is 2
+    err_has '^gneiss: GN_OPTS: option sched.slice=0: must be a number from 1'
+}
+
+# The guest prints the same, but for times and bytes.
+native_same() # image
+{
+    local app=${1##*/} args=() files=() f
+    app=${app%.elf}
+    case $app in
+    ring) args=(3000 2) ;;
+    mergesort) args=(300000) ;;
+    pwordcount)
+        cp "$root"/docs/*.md .
+        args=(*.md)
+        for f in *.md; do files+=(-f "$f"); done
+        ;;
+    esac
+    native 2 '' "$app" "${args[@]}"
+    status_is 0
+    sed -E 's/[0-9.]+ (us|ms|bytes)/# \1/g' out >native
+    guest -c 2 "${files[@]}" "$1" "${args[@]}"
+    status_is 0
+    sed -E 's/[0-9.]+ (us|ms|bytes)/# \1/g' out >guest
+    same guest native "the guest's output and the process's"
+}
 
 add host/native native_case
 

@@ -76,8 +76,10 @@ void libc_thread_exit(struct _reent *state)
     if (state == _GLOBAL_REENT)
         return;
     // newlib leaves the table of handlers, fearing a signal between.
-    free(state->_sig_func);
-    state->_sig_func = NULL;
+    if (state->_sig_func != NULL) {
+        free(state->_sig_func);
+        state->_sig_func = NULL;
+    }
     _reclaim_reent(state);
 }
 

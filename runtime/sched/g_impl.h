@@ -1,6 +1,8 @@
 // struct g, for runtime/sched, runtime/stack, runtime/libc and host-tests.
 #pragma once
 
+#include <stdatomic.h>
+
 #include "runtime/sched/sched.h"
 
 struct _reent;
@@ -48,6 +50,12 @@ struct g {
 static inline struct g *g_of_slot(size_t slot)
 {
     return (struct g *)ARCH_SLOTS_BASE + slot;
+}
+
+// Relaxed: a plain assignment would be a barrier, at every switch.
+static inline void g_set_state(struct g *g, enum g_state state)
+{
+    atomic_store_explicit(&g->state, (uint8_t)state, memory_order_relaxed);
 }
 
 static inline size_t g_slot(const struct g *g)

@@ -8,10 +8,17 @@
 
 #include "runtime/stack/stack.h"
 
+static int start(struct g *g)
+{
+    if (g == NULL)
+        return -ENOMEM;
+    g_ready(g);
+    return 0;
+}
+
 int gn_go_with(const struct gn_go_options *o, void (*fn)(void *), void *arg)
 {
     static const struct gn_go_options none;
-    struct g *g;
 
     if (o == NULL)
         o = &none;
@@ -19,17 +26,14 @@ int gn_go_with(const struct gn_go_options *o, void (*fn)(void *), void *arg)
         (o->stack_limit != 0 && (o->stack_limit < STACK_LIMIT_MIN ||
                                  o->stack_limit > STACK_LIMIT_MAX)))
         return -EINVAL;
-    g = g_create_limited(fn, arg, o->name != NULL ? o->name : "",
-                         o->pinned ? (int)o->cpu : G_ANY_CPU, o->stack_limit);
-    if (g == NULL)
-        return -ENOMEM;
-    g_ready(g);
-    return 0;
+    return start(g_create_limited(fn, arg, o->name != NULL ? o->name : "",
+                                  o->pinned ? (int)o->cpu : G_ANY_CPU,
+                                  o->stack_limit));
 }
 
 int gn_go(void (*fn)(void *), void *arg)
 {
-    return gn_go_with(NULL, fn, arg);
+    return start(g_create(fn, arg, "", G_ANY_CPU));
 }
 
 void gn_yield(void)

@@ -35,6 +35,7 @@ enum {
     STEAL_ROUNDS = 4,          // the last takes what would run next, too
     STEAL_WAIT = 100,          // pauses before that
     PENDING_PAUSE_NS = 200000, // between two looks at a busy CPU's timers
+    FIRST_FRAMES = 1024,       // bytes of a stack that it begins with
 };
 
 static struct p *_Atomic ps[ARCH_MAX_CPUS]; // release: it is complete
@@ -139,7 +140,7 @@ static void make_ready(struct g *g, bool first)
     preempt_disable();
     struct p *p = this_p();
 
-    g->state = G_READY;
+    g_set_state(g, G_READY);
     if (g->cpu == G_ANY_CPU) {
         runq_put(&p->q, g, first);
         atomic_thread_fence(memory_order_seq_cst); // before idle is read
@@ -346,7 +347,7 @@ static void run(struct p *p, struct g *g)
         not_running(p);
         return;
     }
-    g->state = G_RUNNING;
+    g_set_state(g, G_RUNNING);
     g->interrupted = false;
     arch_set_current(g);
     arch_set_tls(g->tcb);
@@ -433,19 +434,6 @@ void sched_run(void)
     }
 }
 
-COLD void sched_init(const struct g_tls_image *image)
-{
-    ps[arch_cpu_id()] = new_p();
-    tls = *image;
-    if (tls.align == 0)
-        tls.align = 1;
-    arch_hooks.tick = on_tick;
-    arch_hooks.kick = on_kick;
-    arch_hooks.pending = on_pending;
-    arch_hooks.preempt = preempt_interrupted;
-    arch_hooks.leave = preempt_here;
-}
-
 // Top of a slot, from the top down: the C library's state, the TCB (what %fs
 // points at, R9), the TLS image, then the stack.
 struct tcb {
@@ -459,6 +447,34 @@ struct tcb {
 };
 
 _Static_assert(offsetof(struct tcb, limit) == 0x70, "ABI of split stacks");
+
+// What is above the first frame of a stack, in bytes.
+static struct {
+    size_t libc; // the C library's state, from the top
+    size_t top;  // with the TCB, which is aligned so
+    size_t align;
+    size_t tls;     // of the TLS block below that
+    size_t reserve; // to be mapped at first
+} layout;           // [c]
+
+COLD void sched_init(const struct g_tls_image *image)
+{
+    ps[arch_cpu_id()] = new_p();
+    tls = *image;
+    if (tls.align == 0)
+        tls.align = 1;
+    layout.align = tls.align > 64 ? tls.align : 64;
+    layout.libc = align_up(libc_thread_size(), 64);
+    layout.top = layout.libc + align_up(sizeof(struct tcb), layout.align);
+    layout.tls = align_up(tls.size, tls.align);
+    layout.reserve =
+        layout.top + align_up(tls.size, layout.align) + FIRST_FRAMES;
+    arch_hooks.tick = on_tick;
+    arch_hooks.kick = on_kick;
+    arch_hooks.pending = on_pending;
+    arch_hooks.preempt = preempt_interrupted;
+    arch_hooks.leave = preempt_here;
+}
 
 size_t g_count(void)
 {
@@ -491,8 +507,8 @@ void g_park(const char *why, void (*unlock)(void *), void *arg)
     p->after_arg = arg;
     g->why = why;
     if (why != NULL)
-        g->since = arch_mono_ns();
-    g->state = G_PARKED;
+        g->since = arch_mono_coarse_ns();
+    g_set_state(g, G_PARKED);
     arch_ctx_switch(&g->ctx, &p->loop);
     preempt_enable(); // maybe on another CPU
 }
@@ -549,27 +565,26 @@ struct g *g_create_limited(void (*fn)(void *), void *arg, const char *name,
                            int cpu, size_t limit)
 {
     const struct g_tls_image *image = &tls;
-    size_t libc = align_up(libc_thread_size(), 64);
-    size_t align = image->align > 64 ? image->align : 64;
-    size_t top = libc + align_up(sizeof(struct tcb), align);
-    struct g *g = stack_alloc(top + align_up(image->size, align) + 1024, limit);
+    struct g *g = stack_alloc(layout.reserve, limit);
 
     if (g == NULL)
         return NULL;
     // The TLS block ends where the TCB begins (variant II of the ELF TLS ABI).
     uintptr_t end = stack_top(g);
-    struct tcb *t = (void *)align_down(end - top, align);
-    char *block = (char *)t - align_up(image->size, image->align);
+    struct tcb *t = (void *)align_down(end - layout.top, layout.align);
+    char *block = (char *)t - layout.tls;
 
-    memset(block, 0, end - (uintptr_t)block);
-    if (image->file_size > 0)
+    if (layout.tls > 0) {
+        memset(block, 0, layout.tls);
         memcpy(block, image->start, image->file_size);
+    }
     t->self = t;
     t->limit = stack_bottom(g);
     t->start_fn = fn;
     t->start_arg = arg;
+    t->locals = NULL;
     g->tcb = t;
-    g->reent = libc_thread_new((void *)(end - libc));
+    g->reent = libc_thread_new((void *)(end - layout.libc));
     g->name = name;
     g->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
     g->cpu = cpu;

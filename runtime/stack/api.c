@@ -13,7 +13,7 @@ size_t gn_stack_high(void)
 {
     const struct g *g = g_current();
 
-    return stack_top(g) - *(volatile const uintptr_t *)&g->low;
+    return stack_top(g) - stack_low(g);
 }
 
 size_t gn_stack_limit(void)

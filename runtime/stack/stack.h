@@ -5,7 +5,7 @@
 
 #include "runtime/sched/g_impl.h"
 
-// How far slots are apart; stack.c says why.
+// How far slots are apart; pages.c says why.
 #define STACK_SLOT_BYTES ((uintptr_t)64 * MIB + 128 * KIB)
 
 // What a limit may be.
@@ -30,9 +30,23 @@ void stack_free(struct g *g);
 // caller, which stands on its system stack. Context: mm_lock not held.
 uint64_t stack_trim(struct g *g, uintptr_t sp);
 
+// The lowest page that it has, or once had since the last stack_trim. Context: any.
+uintptr_t stack_low(const struct g *g);
+
+// Whose stack va lies on, for reports. Returns buf, or a text that stays.
+const char *stack_describe(uintptr_t va, char *buf, size_t size);
+
 // One past the slot's highest byte, and the lowest that the limit allows.
-uintptr_t stack_top(const struct g *g);
-uintptr_t stack_bottom(const struct g *g);
+__attribute__((always_inline)) static inline uintptr_t
+stack_top(const struct g *g)
+{
+    return ARCH_STACK_BASE + (g_slot(g) + 1) * STACK_SLOT_BYTES;
+}
+
+static inline uintptr_t stack_bottom(const struct g *g)
+{
+    return stack_top(g) - g->limit;
+}
 
 // The goroutine of the i-th slot, in use or not; NULL: so many were never used.
 struct g *stack_nth(size_t i);

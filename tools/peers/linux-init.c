@@ -6,6 +6,7 @@
 //   init              one line
 //   init guest ...    bench-guest ...
 //   init mem ...      bench-mem ...
+//   init go ...       /goroutines ..., a program of its own (goroutines.go)
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include <sys/io.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -28,6 +30,18 @@ static void open_console(void)
         fd = dup(fd);
 }
 
+static void run_go(char **argv)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        argv[0] = "/goroutines";
+        execv(argv[0], argv);
+        _exit(1);
+    }
+    waitpid(child, NULL, 0);
+}
+
 int main(int argc, char **argv)
 {
     open_console();
@@ -35,6 +49,8 @@ int main(int argc, char **argv)
         guest_main(argc - 1, argv + 1);
     else if (argc > 1 && strcmp(argv[1], "mem") == 0)
         mem_main(argc - 1, argv + 1);
+    else if (argc > 1 && strcmp(argv[1], "go") == 0)
+        run_go(argv + 1);
     else
         puts("Hello from Linux");
     fflush(NULL);

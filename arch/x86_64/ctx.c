@@ -1,0 +1,56 @@
+// Contexts: what switch.S finds on their stacks, or in the areas of those that were
+// interrupted.
+
+#include "arch/arch.h"
+
+void arch_ctx_init(struct arch_ctx *ctx, void *stack_top, void (*entry)(void *),
+                   void *arg)
+{
+    extern void ctx_first(void);
+    uint64_t *sp = stack_top;
+
+    *--sp = 0;                               // ends the frame chain
+    *--sp = 0;                               // keeps the call 16-byte aligned
+    *--sp = (uint64_t)(uintptr_t)ctx_first;  // return address
+    *--sp = 0;                               // rbp
+    *--sp = (uint64_t)(uintptr_t)entry;      // rbx
+    *--sp = (uint64_t)(uintptr_t)arg;        // r12
+    *--sp = 0;                               // r13
+    *--sp = 0;                               // r14
+    *--sp = 0;                               // r15
+    *--sp = UINT64_C(0x037f) << 32 | 0x1f80; // x87 control word, MXCSR
+    ctx->rsp = (uint64_t)(uintptr_t)sp;
+}
+
+void arch_ctx_free(struct arch_ctx *ctx)
+{
+    ctx->rsp = 0; // all of it lies on the stack
+}
+
+size_t arch_full_size(void)
+{
+    return arch_fpu_size() + align_up(sizeof(struct trap_frame), 64);
+}
+
+bool arch_ctx_where(const struct arch_ctx *ctx,
+                    bool (*readable)(uintptr_t va, size_t n), uintptr_t *pc,
+                    uintptr_t *fp, const struct trap_frame **tf)
+{
+    enum { RBP = 6, RIP = 7 }; // words from where save_callee has left rsp
+
+    const char *area = ctx->full;
+    const uint64_t *sp = (const uint64_t *)ctx->rsp;
+
+    *tf = NULL;
+    if (area != NULL) {
+        *tf = (const struct trap_frame *)(area + arch_fpu_size());
+        *pc = (*tf)->rip;
+        *fp = (*tf)->rbp;
+        return true;
+    }
+    if (!readable((uintptr_t)sp, (RIP + 1) * sizeof *sp))
+        return false;
+    *pc = sp[RIP];
+    *fp = sp[RBP];
+    return true;
+}
