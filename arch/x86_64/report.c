@@ -5,7 +5,6 @@
 
 enum { EXC_DIVIDE = 0, EXC_PF = 14 };
 
-
 static const char *trap_name(uint64_t vector)
 {
     static const char *const names[] = {
