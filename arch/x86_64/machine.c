@@ -14,8 +14,9 @@ enum {
     SIPI_RETRY_NS = 20 * 1000 * 1000,
 };
 
-#define ACPI_WINDOW (ARCH_MMIO_BASE + 16 * (uintptr_t)PAGE_SIZE)
-#define STACK_AREA  (ARCH_MMIO_BASE + 256 * (uintptr_t)PAGE_SIZE)
+#define SIPI_WAIT_NS UINT64_C(10000000000) // an emulator may be very busy
+#define ACPI_WINDOW  (ARCH_MMIO_BASE + 16 * (uintptr_t)PAGE_SIZE)
+#define STACK_AREA   (ARCH_MMIO_BASE + 256 * (uintptr_t)PAGE_SIZE)
 
 enum cpu_stack {
     STACK_SYS,
@@ -198,7 +199,8 @@ unsigned smp_start(unsigned limit, paddr_t trampoline, void (*entry)(void))
     memory.map((uintptr_t)trampoline.raw, trampoline, 1,
                PROT_R | PROT_W | PROT_X);
     for (unsigned second = 0; second < 2; second++) {
-        uint64_t until = arch_mono_ns() + SIPI_RETRY_NS * (1 + 9 * second);
+        uint64_t until =
+            arch_mono_ns() + (second ? SIPI_WAIT_NS : SIPI_RETRY_NS);
 
         for (unsigned i = 0, n = 1; i < acpi.ncpus && n < want; i++) {
             if (acpi.apic_ids[i] == boot_cpu.apic_id)
@@ -215,5 +217,10 @@ unsigned smp_start(unsigned limit, paddr_t trampoline, void (*entry)(void))
             break;
     }
     cpu_count = 1 + atomic_load_explicit(&arrived, memory_order_acquire);
+    // Who came later would find neither the trampoline nor its mapping.
+    if (cpu_count != want)
+        panic("cpu: only %u of %u CPUs have started; cpus=%u does without the "
+              "others",
+              cpu_count, want, cpu_count);
     return cpu_count;
 }
