@@ -171,8 +171,8 @@ static int best_level(uintptr_t va, uint64_t pa, uint64_t size, int max)
     return l;
 }
 
-int pt_map(uintptr_t va, paddr_t pa, uint64_t size, unsigned prot,
-           int max_level)
+COLD int pt_map(uintptr_t va, paddr_t pa, uint64_t size, unsigned prot,
+                int max_level)
 {
     ASSERT((va | pa.raw | size) % PAGE_SIZE == 0);
     while (size > 0) {
@@ -348,6 +348,19 @@ paddr_t pt_new_shared(void)
     return p;
 }
 
+COLD void pt_free_shared(paddr_t table)
+{
+    ntables--;
+    nshared--;
+    frame_of(table.raw >> PAGE_SHIFT)->refs = 1;
+    release_table(table);
+}
+
+COLD void pt_end_share(uintptr_t va)
+{
+    pt_set(entry_at(va, 2), 0);
+}
+
 uint64_t pt_shared_tables(void)
 {
     return nshared;
@@ -365,7 +378,7 @@ bool pt_share(uintptr_t va, paddr_t table)
     return true;
 }
 
-bool pt_is_shared(uintptr_t va)
+COLD bool pt_is_shared(uintptr_t va)
 {
     const pte_t *e = entry_at(va, 2);
 
@@ -453,8 +466,8 @@ struct visitor {
     void *arg;
 };
 
-static void walk_table(const pte_t *t, int level, uintptr_t base,
-                       const struct visitor *v)
+COLD static void walk_table(const pte_t *t, int level, uintptr_t base,
+                            const struct visitor *v)
 {
     for (unsigned i = 0; i < PT_ENTRIES; i++) {
         pte_t e = pt_get(&t[i]);
@@ -481,9 +494,9 @@ static void walk_table(const pte_t *t, int level, uintptr_t base,
     }
 }
 
-void pt_walk(uintptr_t start, uintptr_t end,
-             void (*visit)(uintptr_t va, pte_t e, int level, void *arg),
-             void *arg)
+COLD void pt_walk(uintptr_t start, uintptr_t end,
+                  void (*visit)(uintptr_t va, pte_t e, int level, void *arg),
+                  void *arg)
 {
     struct visitor v = {start, end - 1, visit, arg};
 

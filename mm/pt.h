@@ -160,8 +160,10 @@ static inline bool pt_in_part(pte_t e, uintptr_t va)
            pte_index(va, 1) / PT_PART == (e >> PTE_PART_SHIFT) % 16;
 }
 
-// A new table to share, never given back; paddr 0: no frame. How many there are.
+// A new table to share; paddr 0: no frame. How many there are. And its end: none of the
+// 2 MiB shares it any more, and that was shot down. Context: mm_lock held.
 paddr_t pt_new_shared(void);
+void pt_free_shared(paddr_t table);
 uint64_t pt_shared_tables(void);
 
 // Has the 2 MiB around va, which have no table, use the part of `table` that va lies
@@ -173,6 +175,10 @@ bool pt_share(uintptr_t va, paddr_t table);
 // the 2 MiB before it sets entries outside the part: paging-structure caches know
 // the shared table still. Context: mm_lock held.
 bool pt_unshare(uintptr_t va);
+
+// The 2 MiB around va, whose table is shared and where nothing is mapped any more, have
+// no table from now on. Context: mm_lock held.
+void pt_end_share(uintptr_t va);
 
 // Whether they do share.
 bool pt_is_shared(uintptr_t va);

@@ -229,7 +229,7 @@ void region_free(struct region *r)
     free_regions = r;
 }
 
-struct region *region_cut(struct region *r, uintptr_t va)
+COLD struct region *region_cut(struct region *r, uintptr_t va)
 {
     ASSERT(va > r->start && va < r->end && va % PAGE_SIZE == 0);
     // Memory can be given back when all is promised: the parts of what is cut

@@ -42,10 +42,15 @@ struct g {
     // Of the slot: these stay when it changes hands.
     uint32_t slots; // [c] how many belong together, this being the highest
     uint32_t up;    // [c] how many above is the one that counts
-    bool warm;      // [mm] not in use, and its top page is mapped
-    paddr_t table;  // [mm] of the first of 16 slots: the leaf table they share
     _Atomic uint8_t held; // see suspend.c
+    bool warm;            // [mm] not in use, and its top page is mapped
+    bool cold;            // [mm] not in use, and its top page was given back
+    uint8_t ncold;        // [mm] of the first of 16 slots: how many are cold
+    paddr_t table; // [mm] of the first of 16 slots: the leaf table they share
 };
+
+_Static_assert(sizeof(struct g) == sizeof(struct arch_ctx) + 128,
+               "dead ones keep it");
 
 static inline struct g *g_of_slot(size_t slot)
 {

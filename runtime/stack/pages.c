@@ -9,13 +9,15 @@
 // Slots are 128 KiB more than 64 MiB apart, so that the tops of 16 neighbours lie
 // in different parts of their 2 MiB: they share one leaf table (R19), and a
 // goroutine that stays below 124 KiB costs one page, a 16th of two tables and its
-// struct. One that grows out of its part gets a table of its own first.
+// struct. One that grows out of its part gets a table of its own first. When all 16
+// are dead and have lost their top page, they lose their tables, too.
 //
 // Invariants: pages in [low, top) are mapped, but for those given back; the guard is
 // not; the struct g of a slot below nslots is mapped. A shared table is never
 // written to but in the part of the slot that is concerned.
 //
-// Locks: mm_lock protects low, window, table.
+// Locks: mm_lock protects low, window, table, cold, ncold. `dropping` is held across a
+// shootdown: what one call has taken out it frees, and no other.
 
 #include "runtime/stack/pages.h"
 
@@ -129,10 +131,23 @@ bool stack_map_g(size_t slot)
     return true;
 }
 
+static struct g *first_sharer(const struct g *g)
+{
+    return g_of_slot(g_slot(g) / SHARERS * SHARERS);
+}
+
+static void set_cold(struct g *g, bool cold)
+{
+    struct g *first = first_sharer(g);
+
+    first->ncold = (uint8_t)(first->ncold + cold - g->cold);
+    g->cold = cold;
+}
+
 // The top 2 MiB have a table: of several, unless the slot once got its own.
 static bool map_table(struct g *g)
 {
-    struct g *first = g_of_slot(g_slot(g) / SHARERS * SHARERS);
+    struct g *first = first_sharer(g);
     uintptr_t page = stack_top(g) - PAGE_SIZE;
     uint64_t tables = pt_tables();
     int level;
@@ -151,10 +166,13 @@ bool stack_map_top(struct g *g, size_t reserve, bool warm)
 {
     uintptr_t top = stack_top(g);
     uintptr_t low = align_down(top - reserve, PAGE_SIZE);
-    bool there = warm && low == top - PAGE_SIZE;
+    bool there = warm && low == top - PAGE_SIZE, cold = g->cold;
 
-    if (!there && !map_table(g))
+    set_cold(g, false);
+    if (!there && !map_table(g)) {
+        set_cold(g, cold);
         return false;
+    }
     for (uintptr_t page = top - PAGE_SIZE; page >= low && !there;
          page -= PAGE_SIZE) {
         if (!map_page(page, PROT_R | PROT_W))
@@ -177,23 +195,61 @@ void stack_drop(struct g *g)
     mm_uncharge(vm_drop_range(g->low, stack_top(g) - PAGE_SIZE));
 }
 
-// All at one shootdown.
+// All 16 are cold: the way to their tables ends.
+static void leave_tables(struct g *first, struct pt_garbage *garbage)
+{
+    struct g *last = first + SHARERS - 1;
+
+    for (struct g *g = first; g <= last; g++) {
+        if (pt_is_shared(stack_top(g) - PAGE_SIZE))
+            pt_end_share(stack_top(g) - PAGE_SIZE);
+    }
+    pt_prune(stack_top(first) - STACK_SLOT_BYTES, stack_top(last), garbage);
+}
+
+// A slot may be taken again while all CPUs are told, and then finds the table that it
+// left, or none, and sets its entry anew: who knows the old way still finds nothing
+// there, and faults.
 void stack_drop_tops(struct g *g)
 {
-    paddr_t frames[STACK_COLD_MOST];
-    unsigned n = 0;
+    static _Atomic bool dropping;
+    struct pt_garbage garbage;
+    uint64_t gone = 0;
     int level;
 
+    while (atomic_exchange_explicit(&dropping, true, memory_order_acquire))
+        arch_relax();
     spin_lock(&mm_lock);
+    uint64_t tables = pt_tables();
+
+    garbage.n = 0;
     for (struct g *d = g; d != NULL; d = d->next) {
         pte_t *e = pt_find(stack_top(d) - PAGE_SIZE, &level);
 
-        frames[n++] = pte_paddr(pt_set(e, 0));
+        d->low = pte_paddr(pt_set(e, 0)).raw; // until it is given back below
+        gone++;
+        set_cold(d, true);
+        if (first_sharer(d)->ncold == SHARERS)
+            leave_tables(first_sharer(d), &garbage);
     }
+    gone += tables - pt_tables();
     spin_unlock(&mm_lock);
     arch_tlb_shootdown(0, 0);
-    frame_put_many(frames, n);
-    mm_uncharge(n);
+    spin_lock(&mm_lock);
+    pt_free_garbage(&garbage);
+    for (; g != NULL; g = g->next) {
+        struct g *first = first_sharer(g);
+
+        frame_put(paddr(g->low));
+        if (first->ncold == SHARERS && first->table.raw != 0) {
+            pt_free_shared(first->table);
+            first->table = paddr(0);
+            gone++;
+        }
+    }
+    spin_unlock(&mm_lock);
+    atomic_store_explicit(&dropping, false, memory_order_release);
+    mm_uncharge(gone);
 }
 
 uint64_t stack_trim(struct g *g, uintptr_t sp)
