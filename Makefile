@@ -13,7 +13,8 @@ APP     ?= $(if $(filter host host-app,$(MAKECMDGOALS)),hello,tour)
 CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
 CLANG   := $(findstring clang,$(notdir $(CC)))
 # gcc's things lie in build/, those of another compiler beside them.
-O       := build$(if $(CLANG),/clang)
+# DEBUG=1 adds checks that cost too much for always.
+O       := build$(if $(CLANG),/clang)$(if $(DEBUG),/debug)
 # newlib is built by the same compiler; but built by clang 19 it prints denormal
 # numbers doubled [seen], so newer ones than Debian 12's link gcc's.
 NEWLIB_CC := $(if $(filter 14.%,$(if $(CLANG),$(shell $(CC) -dumpversion 2>/dev/null))),clang,gcc)
@@ -62,7 +63,7 @@ out      := $(O)/$(app)
 image    := $(out)/$(app).elf
 
 # Everything reachable from an interrupt or a fault: general registers only (R2)
-nofpu_srcs := $(wildcard boot/*.c boot/*.S arch/*.c arch/x86_64/*.c \
+nofpu_srcs := $(wildcard boot/*.c boot/*.S $(filter-out $(if $(DEBUG),,arch/rank.c),$(wildcard arch/*.c)) arch/x86_64/*.c \
                 arch/x86_64/*.S arch/drivers/*.c mm/*.c runtime/sched/*.c \
                 runtime/stack/*.c runtime/sync/*.c runtime/debug/*.c runtime/mem/*.c \
                 runtime/heap/*.c)
@@ -83,7 +84,7 @@ OPT      ?= -O2
 guest     = -std=gnu17 $(OPT) -g -fno-common $(code) -nostdinc \
             -isystem runtime/include/libc -isystem $(cc_inc) \
             -isystem $(NEWLIB)/x86_64-elf/include -Iruntime/include \
-            -D__gneiss__=1 -MD -MP
+            -D__gneiss__=1 $(if $(DEBUG),-DGN_DEBUG) -MD -MP
 kernel    = $(guest) -ffreestanding -I. -Iarch/x86_64 $(warnings)
 nofpu    := -mgeneral-regs-only
 # What runs once, or reports: small rather than fast. Only memory says how large

@@ -43,10 +43,10 @@ struct frame_cache {
     _Atomic uint64_t from_zeroed, cleared; // [o]
 } __attribute__((aligned(64)));
 
-static struct frame_cache boot_cache;
+static struct frame_cache boot_cache = {.lock = SPINLOCK_INIT(RANK_FCACHE)};
 static struct frame_cache *_Atomic caches[ARCH_MAX_CPUS] = {&boot_cache};
 
-static struct spinlock zeroed_lock;
+static struct spinlock zeroed_lock = SPINLOCK_INIT(RANK_ZEROED);
 static uint32_t zeroed_list;     // [zeroed_lock] first pfn, by next
 static _Atomic uint64_t nzeroed; // [zeroed_lock] writes; read anywhere
 
@@ -63,7 +63,10 @@ static struct frame_cache *mine(void)
 
         if (p.raw == 0)
             return NULL;
-        *c = arch_direct(p);
+        struct frame_cache *fresh = arch_direct(p);
+
+        spin_init(&fresh->lock, RANK_FCACHE);
+        *c = fresh;
     }
     return *c;
 }

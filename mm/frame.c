@@ -28,7 +28,7 @@
 #include "mm/fcache.h"
 #include "mm/mm.h"
 
-static struct spinlock frame_lock;
+static struct spinlock frame_lock = SPINLOCK_INIT(RANK_FRAME);
 static uint32_t
     free_list[FRAME_MAX_ORDER + 1]; // [frame_lock] first pfn, 0 none
 static uint64_t ntotal, low_mark;   // [frame_lock] in frames

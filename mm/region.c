@@ -24,7 +24,7 @@
 #include "mm/mm_impl.h"
 #include "mm/vm_impl.h"
 
-struct spinlock mm_lock;
+struct spinlock mm_lock = SPINLOCK_INIT(RANK_MM);
 static struct region *tree; // [mm_lock]
 static struct region
     *last_found; // [mm_lock] by region_find; in the tree, or NULL

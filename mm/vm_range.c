@@ -24,7 +24,7 @@ static uintptr_t search_from; // [mm_lock] where the last mapping ended
 
 // ---- accounts ----
 
-static struct spinlock op_lock;
+static struct spinlock op_lock = SPINLOCK_INIT(RANK_OP);
 static uint64_t missing; // [op_lock] pages that could not be promised
 
 struct op {

@@ -33,15 +33,17 @@ static inline void par_run_on(unsigned first, unsigned end,
 {
     struct par par = {fn, arg, end - first};
     struct par_one one[ARCH_MAX_CPUS];
+    struct g *g[ARCH_MAX_CPUS];
 
+    // All are made before the first runs: it may take all memory at once.
     for (unsigned i = first; i < end; i++) {
         one[i] = (struct par_one){&par, i};
-        struct g *g = g_create(par_entry, &one[i], "worker", (int)i);
-
-        if (g == NULL)
+        g[i] = g_create(par_entry, &one[i], "worker", (int)i);
+        if (g[i] == NULL)
             abort();
-        g_ready(g);
     }
+    for (unsigned i = first; i < end; i++)
+        g_ready(g[i]);
     while (atomic_load(&par.left) != 0)
         g_sleep_until(arch_mono_ns() + 200 * 1000);
 }

@@ -116,6 +116,31 @@ add go/overflow dies 2 '^runtime: goroutine stack exceeds 1048576-byte limit' \
     '^fatal error: stack overflow \(goroutine [0-9]+, deep\)' "$waiter" -- -c 2 @godie overflow
 add go/overflow-option dies 2 '^runtime: goroutine stack exceeds 524288-byte limit' -- \
     -o stack.limit=512K @mustdie stack_overflow
+# A debug build: everything in the order of locks, and what is not is reported.
+go_debug_case() # no image: its own build
+{
+    local app build=$root/build/debug
+    case $CC in *clang*) build=$root/build/clang/debug ;; esac
+    for app in goroutines suspend storm heap rank; do
+        make -C "$root" -s --no-print-directory image DEBUG=1 APP=host-tests/guest/$app.c >make.out 2>&1 || {
+            fail "$app can't be built"
+            cat make.out
+            return
+        }
+    done
+    tap -c 4 "$build/goroutines/goroutines.elf" 1
+    tap -c 2 -o sched.slice=1 "$build/suspend/suspend.elf" 50
+    tap -c 4 "$build/storm/storm.elf" brief
+    tap -c 2 "$build/heap/heap.elf" 3000
+    guest "$build/rank/rank.elf" none
+    status_is 0
+    dies 2 '^panic: spinlock 0x[0-9a-f]+ of rank 5: CPU 0 holds 0x[0-9a-f]+ of rank 6' \
+        ' take\+' -- "$build/rank/rank.elf" order
+    dies 2 '^panic: spinlock 0x[0-9a-f]+ of rank 6: CPU 0 holds 0x[0-9a-f]+ of rank 6' \
+        -- "$build/rank/rank.elf" twice
+}
+add go/debug go_debug_case
+
 add go/many-1cpu tap -m 1G @many 100000
 add go/many-2cpu tap -c 2 -m 1G @many 100000
 

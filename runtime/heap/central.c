@@ -27,6 +27,8 @@ static struct list *list_of(unsigned class, unsigned kind)
 bool central_init(void)
 {
     lists = heap_memory_frames(PAGE_SIZE);
+    for (unsigned i = 0; lists != NULL && i < HEAP_KINDS * HEAP_CLASSES; i++)
+        spin_init(&lists[i].lock, RANK_CENTRAL);
     return lists != NULL;
 }
 

@@ -37,8 +37,9 @@ struct asking {
     bool already; // it runs on this goroutine
 };
 
-static struct spinlock asking_lock; // inside of no other, no other inside
-static struct asking *all_asking;   // [asking_lock]
+static struct spinlock asking_lock =
+    SPINLOCK_INIT(RANK_ASKING);   // inside of no other, no other inside
+static struct asking *all_asking; // [asking_lock]
 
 void heap_init(void)
 {

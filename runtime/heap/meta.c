@@ -10,7 +10,7 @@
 
 _Atomic uint64_t meta_bytes;
 
-static struct spinlock meta_lock;
+static struct spinlock meta_lock = SPINLOCK_INIT(RANK_META);
 static void *_Atomic common[META_LARGEST / META_UNIT + 1]; // [meta_lock]
 
 static char *new_page(void)

@@ -43,7 +43,7 @@ struct sum {
     uint32_t start, max, end; // pages
 };
 
-struct spinlock heap_lock;
+struct spinlock heap_lock = SPINLOCK_INIT(RANK_HEAP);
 struct pages_stats pages_stats;
 uint64_t pages_keep = PAGES_KEEP_TENTH, pages_delay, pages_limit = UINT64_MAX;
 void (*pages_arm)(uint64_t mono_ns);

@@ -13,7 +13,7 @@
 
 enum { SPILL = RUNQ_SIZE / 4 };
 
-static struct spinlock glob_lock;
+static struct spinlock glob_lock = SPINLOCK_INIT(RANK_SCHED);
 static struct g *glob_first, *glob_last; // [glob_lock]
 static _Atomic unsigned glob_n;          // [glob_lock] writes; read anywhere
 

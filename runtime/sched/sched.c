@@ -396,6 +396,7 @@ COLD static struct p *new_p(void)
 {
     struct p *p = mm_boot_page();
 
+    spin_init(&p->lock, RANK_SCHED);
     preempt_init(p);
     mm_cpu_init();
     p->random = (uint32_t)arch_random();

@@ -14,7 +14,7 @@ struct waiter {
     struct waiter *next;
 };
 
-_Static_assert(sizeof(struct spinlock) == sizeof(uint32_t), "lock_");
+_Static_assert(sizeof(struct spinlock) <= offsetof(struct gn_wg, n_), "lock_");
 
 static struct spinlock *lock_of(struct gn_wg *w)
 {

@@ -1,0 +1,44 @@
+// The order of locks, watched: only in debug builds (`make DEBUG=1`).
+//
+// Each CPU has a list of the ranks that it holds, written by itself with no-preempt
+// above zero. Interrupts take no lock, so nothing comes in between.
+
+#include "arch/arch.h"
+
+enum { MOST = 8 + ARCH_MAX_CPUS };
+
+static struct held {
+    unsigned n;
+    struct {
+        const struct spinlock *lock;
+        uint32_t rank; // here, since a lock may lie where a fault is to come
+    } of[MOST];
+} held[ARCH_MAX_CPUS]; // [o] by CPU
+
+void rank_take(const struct spinlock *l)
+{
+    uint32_t rank = l->rank;
+    struct held *h = &held[arch_cpu_id()];
+
+    for (unsigned i = 0; i < h->n; i++) {
+        if (h->of[i].rank > rank ||
+            (h->of[i].rank == rank && rank != RANK_FCACHE))
+            panic("spinlock %p of rank %u: CPU %u holds %p of rank %u",
+                  (const void *)l, rank, arch_cpu_id(),
+                  (const void *)h->of[i].lock, h->of[i].rank);
+    }
+    ASSERT(h->n < MOST);
+    h->of[h->n].lock = l;
+    h->of[h->n++].rank = rank;
+}
+
+void rank_drop(const struct spinlock *l)
+{
+    struct held *h = &held[arch_cpu_id()];
+    unsigned i = h->n;
+
+    while (i > 0 && h->of[i - 1].lock != l)
+        i--;
+    ASSERT(i > 0);
+    h->of[i - 1] = h->of[--h->n];
+}
