@@ -185,7 +185,7 @@ static void test_shootdown(void)
 
 // ---- locks ----
 
-static struct spinlock lock = SPINLOCK_INIT;
+static struct spinlock lock = SPINLOCK_INIT(RANK_SYNC);
 static unsigned long guarded; // [lock], not atomic
 static _Atomic unsigned inside, crowded;
 
