@@ -406,6 +406,14 @@ static void all_are_listed(void)
     } while (count_in(list, n, "", "sync.WaitGroup.Wait") < MANY / 2 ||
              count_in(list, n, "odd", "sync.WaitGroup.Wait") < MANY / 2);
     IS(n, MANY + 1, "all are listed");
+    // All but we wait, and what one waits for takes time.
+    for (size_t i = 0, k = 0; i < n; i++) {
+        k += list[i].waits_ns > 0;
+        if (i + 1 == n)
+            IS(k, MANY, "they have been waiting");
+        if (list[i].id == 1)
+            IS(list[i].waits_ns, 0, "but main");
+    }
     for (size_t i = 0; i < n; i++) {
         for (size_t k = 0; k < i; k++)
             ids += list[i].id == list[k].id;

@@ -49,6 +49,7 @@ struct gn_go_info {
     const char *name;  // as it was given, "" if it was not
     const char *state; // "running", "runnable", or what it waits for, in Go's
                        // words: "sleep", "sync.WaitGroup.Wait"
+    uint64_t waits_ns; // nanoseconds since it began to wait; 0: it does not
 };
 
 // Fills the list with those that exist, max at most, in no particular order, and
