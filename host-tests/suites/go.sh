@@ -116,6 +116,16 @@ add go/overflow dies 2 '^runtime: goroutine stack exceeds 1048576-byte limit' \
     '^fatal error: stack overflow \(goroutine [0-9]+, deep\)' "$waiter" -- -c 2 @godie overflow
 add go/overflow-option dies 2 '^runtime: goroutine stack exceeds 524288-byte limit' -- \
     -o stack.limit=512K @mustdie stack_overflow
+
+# Each request for a frame fails (mm.sh has fail_case).
+for cpus in 1 2 4; do
+    add "go/fail-${cpus}cpu" fail_case "$cpus" @go_fail
+    add "go/fail-die-${cpus}cpu" dies 2 \
+        '^fatal error: out of memory: no frame left for the' \
+        'the stack of goroutine [0-9]+ \(grows\), 12[0-9]{4} bytes below' '#[0-9]+ .* need_a_table\+' \
+        '^goroutine 1 \[sync\.WaitGroup\.Wait\]: main' -- -c "$cpus" @go_fail die
+done
+add go/fail-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @go_fail
 add go/many-1cpu tap -m 1G @many 100000
 add go/many-2cpu tap -c 2 -m 1G @many 100000
 
