@@ -295,7 +295,7 @@ bool frame_zero_ahead(void)
     return true;
 }
 
-void frame_cache_flush(void)
+COLD void frame_cache_flush(void)
 {
     paddr_t p;
 
@@ -315,7 +315,7 @@ void frame_cache_flush(void)
     spin_unlock(&zeroed_lock);
 }
 
-struct frame_cache_stats frame_cache_stats(void)
+COLD struct frame_cache_stats frame_cache_stats(void)
 {
     struct frame_cache_stats s = {
         .zeroed = atomic_load_explicit(&nzeroed, memory_order_relaxed)};
