@@ -126,6 +126,11 @@ for cpus in 1 2 4; do
         '^goroutine 1 \[sync\.WaitGroup\.Wait\]: main' -- -c "$cpus" @go_fail die
 done
 add go/fail-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @go_fail
+
+# The area of the stacks used up, though memory is left.
+for cpus in 1 4; do
+    add "go/slots-${cpus}cpu" tap -c "$cpus" -m 512M @go_slots
+done
 add go/many-1cpu tap -m 1G @many 100000
 add go/many-2cpu tap -c 2 -m 1G @many 100000
 
