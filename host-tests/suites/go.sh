@@ -131,6 +131,17 @@ add go/fail-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @go_fail
 for cpus in 1 4; do
     add "go/slots-${cpus}cpu" tap -c "$cpus" -m 512M @go_slots
 done
+
+# The vector and x87 state of who is preempted at random.
+fpu_case() # as guest
+{
+    tap "$@"
+    note "$(sed -n 's/^# \(.*registers\)$/\1/p' out)"
+}
+for cpus in 1 2 4; do
+    add "go/fpu-${cpus}cpu" fpu_case --cpu max -c "$cpus" -o "stress=preempt seed=$cpus" @go_fpu
+    add "go/fpu-q35-qemu64-${cpus}cpu" fpu_case -M q35 --cpu qemu64 -c "$cpus" -o "stress=preempt seed=$cpus" @go_fpu
+done
 add go/many-1cpu tap -m 1G @many 100000
 add go/many-2cpu tap -c 2 -m 1G @many 100000
 
