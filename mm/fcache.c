@@ -274,7 +274,7 @@ void frame_reserve_refill(void)
 
 // One at a time: while it is cleared nobody finds it, although it may be promised;
 // so many each CPU may keep (KEPT_PER_CPU).
-bool frame_zero_ahead(void)
+COLD bool frame_zero_ahead(void)
 {
     paddr_t p;
     // Not more than were asked for so far: a program that takes few frames

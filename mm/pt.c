@@ -171,8 +171,8 @@ static int best_level(uintptr_t va, uint64_t pa, uint64_t size, int max)
     return l;
 }
 
-int pt_map(uintptr_t va, paddr_t pa, uint64_t size, unsigned prot,
-           int max_level)
+COLD int pt_map(uintptr_t va, paddr_t pa, uint64_t size, unsigned prot,
+                int max_level)
 {
     ASSERT((va | pa.raw | size) % PAGE_SIZE == 0);
     while (size > 0) {
@@ -246,7 +246,7 @@ struct pt_run pt_run(uintptr_t va, uintptr_t end)
     }
 }
 
-int pt_split(uintptr_t va)
+COLD int pt_split(uintptr_t va)
 {
     int level;
     pte_t *e = pt_find(va, &level);
@@ -453,8 +453,8 @@ struct visitor {
     void *arg;
 };
 
-static void walk_table(const pte_t *t, int level, uintptr_t base,
-                       const struct visitor *v)
+COLD static void walk_table(const pte_t *t, int level, uintptr_t base,
+                            const struct visitor *v)
 {
     for (unsigned i = 0; i < PT_ENTRIES; i++) {
         pte_t e = pt_get(&t[i]);
@@ -490,7 +490,7 @@ void pt_walk(uintptr_t start, uintptr_t end,
     walk_table(root, PT_LEVELS, 0, &v);
 }
 
-static uint64_t recount(const pte_t *t, int level, bool fix)
+COLD static uint64_t recount(const pte_t *t, int level, bool fix)
 {
     uint64_t tables = 0;
     uint32_t used = 0;
@@ -528,7 +528,7 @@ void pt_check(void)
               (unsigned long)n);
 }
 
-static void free_tables(pte_t e, int level)
+COLD static void free_tables(pte_t e, int level)
 {
     pte_t *t = table_of(e);
 
@@ -541,7 +541,7 @@ static void free_tables(pte_t e, int level)
     release_table(pte_paddr(e));
 }
 
-void pt_drop_top(unsigned slot)
+COLD void pt_drop_top(unsigned slot)
 {
     pte_t e = pt_set(&root[slot], 0);
 

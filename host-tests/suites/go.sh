@@ -142,6 +142,18 @@ for cpus in 1 2 4; do
     add "go/fpu-${cpus}cpu" fpu_case --cpu max -c "$cpus" -o "stress=preempt seed=$cpus" @go_fpu
     add "go/fpu-q35-qemu64-${cpus}cpu" fpu_case -M q35 --cpu qemu64 -c "$cpus" -o "stress=preempt seed=$cpus" @go_fpu
 done
+
+# A wake-up is lost on purpose; and what takes long, and is right.
+lost='^panic: sched: lost wake-up: goroutine [0-9]+ is runnable, and no CPU has begun a goroutine for 1 s'
+for cpus in 2 4; do
+    for how in lost pinned; do
+        add "go/watchdog-$how-${cpus}cpu" dies 2 "$lost" '^goroutine [0-9]+ \[runnable\]: lost' -- \
+            -c "$cpus" -o sched.watchdog=1 @watchdog $how
+    done
+done
+for cpus in 1 2 4; do
+    add "go/watchdog-quiet-${cpus}cpu" tap -c "$cpus" -o sched.watchdog=2 @watchdog quiet
+done
 add go/many-1cpu tap -m 1G @many 100000
 add go/many-2cpu tap -c 2 -m 1G @many 100000
 

@@ -55,6 +55,9 @@ bool slice_always(void);
 // At a time when the timer went off: is it over?
 bool slice_is_over(struct p *p, uint64_t now);
 
+// How long it is.
+uint64_t slice_ns(void);
+
 // Frames that areas were cut from: they stay.
 extern _Atomic uint64_t preempt_frames;
 
@@ -86,6 +89,9 @@ bool suspend_wanted(void);
 
 // Whether something else than who runs could run on this CPU.
 bool sched_has_work(struct p *p);
+
+// Whether other CPUs idle, and none looks for work: a moment ago.
+bool sched_others_idle(void);
 
 // Who runs on this CPU goes to the end of a queue, and the loop on.
 void sched_requeue(void *g);
