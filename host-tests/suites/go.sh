@@ -144,7 +144,7 @@ for cpus in 1 2 4; do
 done
 
 # A wake-up is lost on purpose; and what takes long, and is right.
-lost='^panic: sched: lost wake-up: goroutine [0-9]+ is runnable, and no CPU has begun a goroutine for 1 s'
+lost='^panic: sched: lost wake-up: goroutine [0-9]+ is runnable, and CPU 1 has begun none for 1 s'
 for cpus in 2 4; do
     for how in lost pinned; do
         add "go/watchdog-$how-${cpus}cpu" dies 2 "$lost" '^goroutine [0-9]+ \[runnable\]: lost' -- \

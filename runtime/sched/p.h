@@ -23,6 +23,8 @@ struct p {
     uint64_t slice_end;   // [o] when to look at the slice; UINT64_MAX: never
     uint32_t picks;       // [o] goroutines begun, but for those that inherit
     uint32_t picks_then;  // [o] at the last look
+    uint32_t picks_seen;  // [boot CPU] by watchdog.c
+    uint32_t signs;       // [boot CPU] that it has seen
     uint32_t random;      // [o] state of steal's random order
     bool spinning;        // [o] looks for work, and is counted so
     _Atomic bool ticked;  // [a] the timer went off

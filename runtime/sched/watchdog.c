@@ -1,10 +1,10 @@
 // A watchdog for lost wake-ups (sched.watchdog=N): a timer of the boot CPU.
 //
-// A look at which somebody can run, though no CPU has begun a goroutine since the look
-// before, is the first sign. A CPU that idles would spoil it: the timer wakes it, and it
-// takes work from any other. So it takes none, but waits for the others as long as to
-// the next look, while some of them idle and none looks for work: that none begins is
-// the second. If it does run a goroutine, the next look is.
+// A look at which a CPU has somebody to run, though it has begun no goroutine since
+// the look before, is the first sign. If the boot CPU idles it would spoil that: the
+// timer wakes it, and it takes work from any other. So it takes none, but waits for
+// them as long as to the next look, while some idle and none looks for work: that the
+// goroutine stays where it is is the second. If it does not idle, the next look is.
 //
 // Nothing is counted for it at a switch: p->picks is there already. It leaves out those
 // that inherit a slice; but whoever has waited for two slices has been picked.
@@ -20,41 +20,24 @@ OPTION_UINT(
     opt_watchdog, "sched.watchdog", every_s, 0, 1000000,
     "seconds without a switch until a lost wake-up is reported (0: no)");
 
-static uint32_t picks_then; // [o] of the boot CPU, like the others
-static unsigned signs;
-
 static uint64_t every_ns(void)
 {
     return every_s * NS_PER_S + SLICES * slice_ns();
 }
 
-static uint32_t all_picks(void)
+// Has it somebody to run, and has begun nobody since the last look?
+static bool is_stuck(struct p *p)
 {
-    uint32_t n = 0;
-
-    for (unsigned cpu = 0; cpu < arch_cpu_count(); cpu++) {
-        const struct p *p = p_of_cpu(cpu);
-
-        n += p != NULL ? *(const volatile uint32_t *)&p->picks : 0;
-    }
-    return n;
-}
-
-static bool is_work(void)
-{
-    bool any = false;
-
-    for (unsigned cpu = 0; cpu < arch_cpu_count(); cpu++)
-        any |= p_of_cpu(cpu) != NULL && sched_has_work(p_of_cpu(cpu));
-    return any;
+    return *(const volatile uint32_t *)&p->picks == p->picks_seen &&
+           sched_has_work(p);
 }
 
 // This CPU idles: do the others leave the work where it is?
-static bool nobody_takes_it(uint64_t until)
+static bool nobody_takes_it(struct p *p, uint64_t until)
 {
-    if (arch_current() != NULL)
+    if (arch_current() != NULL || p == this_p())
         return false;
-    while (all_picks() == picks_then && is_work() && sched_others_idle()) {
+    while (is_stuck(p) && sched_others_idle()) {
         if (arch_mono_ns() >= until)
             return true;
         arch_relax();
@@ -62,27 +45,32 @@ static bool nobody_takes_it(uint64_t until)
     return false;
 }
 
-NORETURN static void report(void)
+NORETURN static void report(unsigned cpu)
 {
     const struct g *g;
     size_t i = 0;
 
     while ((g = stack_nth(i)) != NULL && g->state != G_READY)
         i++;
-    panic("sched: lost wake-up: goroutine %lu is runnable, and no CPU has "
-          "begun a "
-          "goroutine for %lu s",
-          g != NULL ? (unsigned long)g->id : 0, (unsigned long)every_s);
+    panic(
+        "sched: lost wake-up: goroutine %lu is runnable, and CPU %u has begun "
+        "none for %lu s",
+        g != NULL ? (unsigned long)g->id : 0, cpu, (unsigned long)every_s);
 }
 
 static uint64_t look(uint64_t now)
 {
-    uint32_t picks = all_picks();
+    for (unsigned cpu = 0; cpu < arch_cpu_count(); cpu++) {
+        struct p *p = p_of_cpu(cpu);
 
-    signs = picks == picks_then && is_work() ? signs + 1 : 0;
-    picks_then = picks;
-    if (signs == SIGNS || (signs > 0 && nobody_takes_it(now + every_ns())))
-        report();
+        if (p == NULL)
+            continue;
+        p->signs = is_stuck(p) ? p->signs + 1 : 0;
+        p->picks_seen = *(const volatile uint32_t *)&p->picks;
+        if (p->signs == SIGNS ||
+            (p->signs > 0 && nobody_takes_it(p, now + every_ns())))
+            report(cpu);
+    }
     return now + every_ns();
 }
 
