@@ -290,6 +290,7 @@ static void second_stage(void)
     if (banner)
         print_banner();
     dump_init();
+    watchdog_init();
     struct g *g = g_create(run_main, NULL, "main", 0);
 
     if (g == NULL)

@@ -277,7 +277,7 @@ void frame_reserve_refill(void)
 
 // One at a time: while it is cleared nobody finds it, although it may be promised;
 // so many each CPU may keep (KEPT_PER_CPU).
-bool frame_zero_ahead(void)
+COLD bool frame_zero_ahead(void)
 {
     paddr_t p;
     // Not more than were asked for so far: a program that takes few frames
@@ -298,7 +298,7 @@ bool frame_zero_ahead(void)
     return true;
 }
 
-void frame_cache_flush(void)
+COLD void frame_cache_flush(void)
 {
     paddr_t p;
 
@@ -318,7 +318,7 @@ void frame_cache_flush(void)
     spin_unlock(&zeroed_lock);
 }
 
-struct frame_cache_stats frame_cache_stats(void)
+COLD struct frame_cache_stats frame_cache_stats(void)
 {
     struct frame_cache_stats s = {
         .zeroed = atomic_load_explicit(&nzeroed, memory_order_relaxed)};

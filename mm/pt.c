@@ -246,7 +246,7 @@ struct pt_run pt_run(uintptr_t va, uintptr_t end)
     }
 }
 
-int pt_split(uintptr_t va)
+COLD int pt_split(uintptr_t va)
 {
     int level;
     pte_t *e = pt_find(va, &level);
@@ -503,7 +503,7 @@ COLD void pt_walk(uintptr_t start, uintptr_t end,
     walk_table(root, PT_LEVELS, 0, &v);
 }
 
-static uint64_t recount(const pte_t *t, int level, bool fix)
+COLD static uint64_t recount(const pte_t *t, int level, bool fix)
 {
     uint64_t tables = 0;
     uint32_t used = 0;
@@ -541,7 +541,7 @@ void pt_check(void)
               (unsigned long)n);
 }
 
-static void free_tables(pte_t e, int level)
+COLD static void free_tables(pte_t e, int level)
 {
     pte_t *t = table_of(e);
 
@@ -554,7 +554,7 @@ static void free_tables(pte_t e, int level)
     release_table(pte_paddr(e));
 }
 
-void pt_drop_top(unsigned slot)
+COLD void pt_drop_top(unsigned slot)
 {
     pte_t e = pt_set(&root[slot], 0);
 

@@ -131,7 +131,7 @@ static void unlink_node(struct region *r)
         last_found = NULL;
 }
 
-int region_insert(struct region *r)
+COLD int region_insert(struct region *r)
 {
     struct region *next = region_first_above(r->start);
 
@@ -279,7 +279,7 @@ static bool same(const struct region *lo, const struct region *hi)
                           (hi->start - lo->start) / PAGE_SIZE;
 }
 
-bool region_unite(struct region *lo)
+COLD bool region_unite(struct region *lo)
 {
     struct region *hi = region_first_above(lo->end);
 

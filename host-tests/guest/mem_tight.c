@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "host-tests/guest/none_left.h"
 #include "host-tests/guest/par.h"
 #include "host-tests/guest/tap.h"
 
@@ -14,45 +15,6 @@
 #include "runtime/stack/stack.h"
 
 enum { RESERVE = 12, GROWTH = 6 }; // frames; pages
-
-static uint64_t taken; // the list's first block
-
-// Largest blocks first, so that 8 GiB take no longer than 2 MiB. Each begins
-// with the address of the next; the order is in the low bits.
-static void keep(paddr_t p, unsigned order)
-{
-    *(uint64_t *)arch_direct(p) = taken;
-    taken = p.raw | order;
-}
-
-static void take_all(void *arg)
-{
-    paddr_t p;
-
-    (void)arg;
-    for (unsigned order = FRAME_MAX_ORDER; order > 0; order--) {
-        while ((p = frame_alloc(order, FRAME_DIRTY)).raw != 0)
-            keep(p, order);
-    }
-    // Single ones with the caches of all CPUs.
-    while ((p = frame_cache_take(FRAME_DIRTY)).raw != 0)
-        keep(p, 0);
-}
-
-static void give_all(void *arg)
-{
-    (void)arg;
-    while (taken != 0) {
-        unsigned order = taken % PAGE_SIZE;
-        paddr_t p = paddr(taken - order);
-
-        taken = *(uint64_t *)arch_direct(p);
-        if (order > 0)
-            frame_free(p, order);
-        else
-            frame_put(p);
-    }
-}
 
 // Fills the stack down to address `to`, and checks it on the way back.
 static NOINLINE unsigned reach(uintptr_t to)

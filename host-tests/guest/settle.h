@@ -142,10 +142,11 @@ static uint64_t pages_of_stacks(void)
     while (stack_nth(slots) != NULL)
         slots++;
     uintptr_t va = ARCH_STACK_BASE + slots * STACK_SLOT_BYTES;
+    // Structs are mapped before slots count: those of a call that failed stay.
+    uintptr_t end = (uintptr_t)g_of_slot(slots + STACK_LIMIT_MAX / (64 * MIB));
 
     return mm_count_resident(ARCH_STACK_BASE, va) +
-           mm_count_resident(ARCH_SLOTS_BASE,
-                             align_up((uintptr_t)g_of_slot(slots), PAGE_SIZE));
+           mm_count_resident(ARCH_SLOTS_BASE, align_up(end, PAGE_SIZE));
 }
 
 static void count_all(void *arg)

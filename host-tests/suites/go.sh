@@ -141,6 +141,44 @@ go_debug_case() # no image: its own build
 }
 add go/debug go_debug_case
 
+
+# Each request for a frame fails (mm.sh has fail_case).
+for cpus in 1 2 4; do
+    add "go/fail-${cpus}cpu" fail_case "$cpus" @go_fail
+    add "go/fail-die-${cpus}cpu" dies 2 \
+        '^fatal error: out of memory: no frame left for the' \
+        'the stack of goroutine [0-9]+ \(grows\), 12[0-9]{4} bytes below' '#[0-9]+ .* need_a_table\+' \
+        '^goroutine 1 \[sync\.WaitGroup\.Wait\]: main' -- -c "$cpus" @go_fail die
+done
+add go/fail-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @go_fail
+
+# The area of the stacks used up, though memory is left.
+for cpus in 1 4; do
+    add "go/slots-${cpus}cpu" tap -c "$cpus" -m 512M @go_slots
+done
+
+# The vector and x87 state of who is preempted at random.
+fpu_case() # as guest
+{
+    tap "$@"
+    note "$(sed -n 's/^# \(.*registers\)$/\1/p' out)"
+}
+for cpus in 1 2 4; do
+    add "go/fpu-${cpus}cpu" fpu_case --cpu max -c "$cpus" -o "stress=preempt seed=$cpus" @go_fpu
+    add "go/fpu-q35-qemu64-${cpus}cpu" fpu_case -M q35 --cpu qemu64 -c "$cpus" -o "stress=preempt seed=$cpus" @go_fpu
+done
+
+# A wake-up is lost on purpose; and what takes long, and is right.
+lost='^panic: sched: lost wake-up: goroutine [0-9]+ is runnable, and CPU 1 has begun none for 1 s'
+for cpus in 2 4; do
+    for how in lost pinned; do
+        add "go/watchdog-$how-${cpus}cpu" dies 2 "$lost" '^goroutine [0-9]+ \[runnable\]: lost' -- \
+            -c "$cpus" -o sched.watchdog=1 @watchdog $how
+    done
+done
+for cpus in 1 2 4; do
+    add "go/watchdog-quiet-${cpus}cpu" tap -c "$cpus" -o sched.watchdog=2 @watchdog quiet
+done
 add go/many-1cpu tap -m 1G @many 100000
 add go/many-2cpu tap -c 2 -m 1G @many 100000
 

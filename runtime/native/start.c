@@ -88,6 +88,7 @@ int __wrap_main(int argc, char **argv, char **envp)
     sched_on_pending(dump_serve);
     process_start_others(sched_run);
     dump_init();
+    watchdog_init();
     struct g *g = g_create(run_main, NULL, "main", G_ANY_CPU);
 
     if (g == NULL)

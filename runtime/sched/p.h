@@ -23,6 +23,8 @@ struct p {
     uint64_t slice_end;   // [o] when to look at the slice; UINT64_MAX: never
     uint32_t picks;       // [o] goroutines begun, but for those that inherit
     uint32_t picks_then;  // [o] at the last look
+    uint32_t picks_seen;  // [boot CPU] by watchdog.c
+    uint32_t signs;       // [boot CPU] that it has seen
     uint32_t random;      // [o] state of steal's random order
     bool spinning;        // [o] looks for work, and is counted so
     _Atomic bool ticked;  // [a] the timer went off
@@ -55,6 +57,9 @@ bool slice_always(void);
 // At a time when the timer went off: is it over?
 bool slice_is_over(struct p *p, uint64_t now);
 
+// How long it is.
+uint64_t slice_ns(void);
+
 // Frames that areas were cut from: they stay.
 extern _Atomic uint64_t preempt_frames;
 
@@ -86,6 +91,9 @@ bool suspend_wanted(void);
 
 // Whether something else than who runs could run on this CPU.
 bool sched_has_work(struct p *p);
+
+// Whether other CPUs idle, and none looks for work: a moment ago.
+bool sched_others_idle(void);
 
 // Who runs on this CPU goes to the end of a queue, and the loop on.
 void sched_requeue(void *g);

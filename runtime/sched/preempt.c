@@ -55,6 +55,11 @@ void slice_watch(struct p *p)
     time_arm(p, 0);
 }
 
+uint64_t slice_ns(void)
+{
+    return slice_ms * NS_PER_MS;
+}
+
 bool slice_always(void)
 {
     return stress;

@@ -253,6 +253,12 @@ COLD static bool work_arrived(void)
            atomic_load_explicit(&p->wake, memory_order_relaxed) != NULL;
 }
 
+COLD bool sched_others_idle(void)
+{
+    return (atomic_load(&idle) & ~(UINT64_C(1) << arch_cpu_id())) != 0 &&
+           atomic_load(&spinning) == 0;
+}
+
 static unsigned random_below(struct p *p, unsigned n)
 {
     p->random = p->random * 1664525 + 1013904223;

@@ -79,6 +79,10 @@ void sched_timer_set(struct sched_timer *t, uint64_t mono_ns);
 // Once. Context: boot.
 void sched_on_pending(void (*fn)(void));
 
+// Starts what the option sched.watchdog asks for (watchdog.c). Context: the boot CPU,
+// before the first goroutine.
+void watchdog_init(void);
+
 // Brings all other CPUs to rest, with no goroutine on them and no-preempt zero
 // before, runs fn(arg) on this CPU's system stack, and lets them go on. Returns the
 // nanoseconds until the last had stopped. Several callers take turns. Context:

@@ -102,8 +102,15 @@ static struct g *take_slots(size_t n)
         at = &(*at)->next;
     struct g *g = *at;
 
-    if (g == NULL)
-        return new_slots(n);
+    if (g == NULL) {
+        g = new_slots(n);
+        // The area is used up: one of those that are more than is asked for.
+        for (at = &free_large; g == NULL && *at != NULL && (*at)->slots < n;)
+            at = &(*at)->next;
+        if (g != NULL || *at == NULL)
+            return g;
+        g = *at;
+    }
     *at = g->next;
     return g;
 }
@@ -162,6 +169,9 @@ struct g *stack_alloc(size_t reserve, size_t limit)
         (mm_reclaim(TO_BEGIN) == 0 || !mm_charge(TO_BEGIN)))
         return NULL;
     arch_on_system_stack(alloc_call, &c);
+    // Those that are about to lose their pages are in no list.
+    if (c.g == NULL && mm_reclaim(1) > 0)
+        arch_on_system_stack(alloc_call, &c);
     mm_uncharge(TO_BEGIN);
     return c.g;
 }
