@@ -197,7 +197,7 @@ static bool is_tiny(size_t n, enum heap_kind kind)
 
 static void serve(struct cache *c)
 {
-    if (unlikely(atomic_load_explicit(&c->flush, memory_order_relaxed)))
+    if (unlikely(atomic_load_explicit(&c->asked, memory_order_relaxed) != 0))
         cache_serve();
 }
 
@@ -519,7 +519,7 @@ static void flush_call(void *arg)
     }
     owned_flush(c);
     central_trim(&c->source);
-    atomic_store_explicit(&c->flush, false, memory_order_release);
+    atomic_store_explicit(&c->asked, 0, memory_order_release);
 }
 
 void cache_flush(void)
@@ -558,9 +558,15 @@ void cache_check(void)
 void cache_serve(void)
 {
     struct cache *c = arch_local();
+    unsigned asked =
+        c != NULL ? atomic_load_explicit(&c->asked, memory_order_relaxed) : 0;
 
-    if (c != NULL && atomic_load_explicit(&c->flush, memory_order_relaxed))
+    if ((asked & CACHE_FLUSH) != 0) {
         flush_call(NULL);
+    } else if (asked != 0) {
+        atomic_fetch_and_explicit(&c->asked, CACHE_FLUSH, memory_order_relaxed);
+        owned_drain(c);
+    }
 }
 
 // In interrupt context of another CPU: what it does next, when it can, is
@@ -571,16 +577,23 @@ static void ask(void *arg)
     preempt_set_pending();
 }
 
+// NULL also: it is this CPU.
+static struct cache *cache_of_other(unsigned cpu)
+{
+    return cpu != arch_cpu_id() ? cache_of_cpu(cpu) : NULL;
+}
+
 bool cache_flush_others(void)
 {
     bool some = false;
 
     preempt_disable();
     for (unsigned cpu = 0; cpu < ARCH_MAX_CPUS; cpu++) {
-        if (cache_of_cpu(cpu) == NULL || cpu == arch_cpu_id())
+        struct cache *c = cache_of_other(cpu);
+
+        if (c == NULL)
             continue;
-        atomic_store_explicit(&cache_of_cpu(cpu)->flush, true,
-                              memory_order_relaxed);
+        atomic_fetch_or_explicit(&c->asked, CACHE_FLUSH, memory_order_relaxed);
         some = true;
     }
     preempt_enable();
@@ -591,13 +604,15 @@ bool cache_flush_others(void)
 
 bool cache_others_flushed(void)
 {
-    bool all = true;
+    for (unsigned cpu = 0; cpu < ARCH_MAX_CPUS; cpu++) {
+        struct cache *c = cache_of_other(cpu);
 
-    for (unsigned cpu = 0; cpu < ARCH_MAX_CPUS; cpu++)
-        all &= cache_of_cpu(cpu) == NULL || cpu == arch_cpu_id() ||
-               !atomic_load_explicit(&cache_of_cpu(cpu)->flush,
-                                     memory_order_acquire);
-    return all;
+        if (c != NULL &&
+            (atomic_load_explicit(&c->asked, memory_order_acquire) &
+             CACHE_FLUSH) != 0)
+            return false;
+    }
+    return true;
 }
 
 uint64_t cache_count(unsigned class, enum heap_kind kind)
