@@ -243,6 +243,39 @@ static void looked_at(void)
     MUST(s.mallocs == s.frees && s.large_bytes == 0 && s.cached == 0);
 }
 
+// Each call frees the next object, too.
+static void *pair[2];
+
+static bool free_both(void *p, size_t n, enum gn_heap_kind kind, void *arg)
+{
+    (void)n, (void)kind;
+    if (p == pair[0] || p == pair[1]) {
+        ++*(int *)arg;
+        gn_free(pair[0]);
+        gn_free(pair[1]);
+    }
+    return true;
+}
+
+static void walked_and_freed(void)
+{
+    heap_machine(64 * MIB);
+    for (size_t n = 1; n < 200000; n = n * 4) {
+        int found = 0;
+
+        pair[0] = gn_alloc(n, GN_NOSCAN, 0);
+        pair[1] = gn_alloc(n, GN_NOSCAN, 0);
+        MUST(gn_heap_walk(free_both, &found) && found == 1);
+    }
+    gn_heap_check();
+}
+
+static void a_walk_shows_nothing_that_it_has_freed(void **s)
+{
+    (void)s;
+    heap_alone(walked_and_freed);
+}
+
 static void figures_and_walks_agree_with_what_there_is(void **s)
 {
     (void)s;
@@ -463,6 +496,7 @@ int main(void)
         cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(small_objects_share_blocks),
         cmocka_unit_test(figures_and_walks_agree_with_what_there_is),
+        cmocka_unit_test(a_walk_shows_nothing_that_it_has_freed),
         cmocka_unit_test(the_limit_is_kept_and_the_program_asked),
         cmocka_unit_test(the_limit_is_a_boot_option_too),
         cmocka_unit_test(alignment_takes_no_memory),
