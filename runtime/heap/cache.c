@@ -299,11 +299,17 @@ static void *alloc_guarded(size_t n, enum heap_kind kind, size_t align,
     if (!is)
         return NULL;
     *refused = heap_debug_on && heap_debug_refuse();
-    void *p = *refused ? NULL : heap_debug_guarded(n, align, kind);
+    if (*refused)
+        return NULL;
+    bool must = heap_debug_efence() && align <= PAGE_SIZE;
+    unsigned tried = 0;
+    void *p;
 
-    if (p == NULL)
-        *refused |= heap_debug_efence() && align <= PAGE_SIZE;
-    else if (heap_debug_on)
+    while ((p = heap_debug_guarded(n, align, kind)) == NULL && must &&
+           heap_get_memory(n, &tried))
+        ;
+    *refused = p == NULL && must;
+    if (p != NULL && heap_debug_on)
         heap_debug_allocated(p, n, n);
     *fresh = !heap_debug_on;
     return p;

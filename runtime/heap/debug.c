@@ -89,15 +89,20 @@ void heap_debug_init(void)
     }
 }
 
-bool heap_debug_refuse(void)
+COLD static void count_call(void)
 {
-    uint64_t left = atomic_load_explicit(&fail_in, memory_order_relaxed);
-
     if (check_every > 0 &&
         atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) %
                 check_every ==
             check_every - 1)
         heap_check();
+}
+
+bool heap_debug_refuse(void)
+{
+    uint64_t left = atomic_load_explicit(&fail_in, memory_order_relaxed);
+
+    count_call();
     do {
         if (left < 2)
             return left != 0;
@@ -148,11 +153,7 @@ void heap_debug_allocated(void *p, size_t n, size_t usable)
 
 void heap_debug_freed(void *p, size_t n)
 {
-    if (check_every > 0 &&
-        atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) %
-                check_every ==
-            check_every - 1)
-        heap_check();
+    count_call();
     if (fill && n <= HEAP_SMALL_MAX)
         memset(p, FILL_FREED, n);
 }
@@ -237,7 +238,7 @@ bool heap_debug_is_guarded(const void *p, struct heap_object *o,
         return false;
     const struct header *h = (struct header *)g.look.start;
 
-    if (p != h->object)
+    if (p != h->object || align_up(g.va + h->n, PAGE_SIZE) != g.look.end)
         report(&g, call, "not the beginning of an object");
     *o = (struct heap_object){h->object, h->n, h->kind};
     return true;
@@ -299,13 +300,13 @@ static void check_behind(const char *p, size_t n, uintptr_t end)
 
 void heap_debug_free_guarded(void *p)
 {
-    struct guarded g = {.va = (uintptr_t)p};
+    // As heap_debug_guarded has placed it.
+    uintptr_t va = align_down((uintptr_t)p - sizeof(struct header), PAGE_SIZE);
+    size_t n = ((struct header *)va)->n;
+    uintptr_t end = align_up((uintptr_t)p + n, PAGE_SIZE);
+    size_t bytes = end - va;
 
-    arch_on_system_stack(look_call, &g);
-    uintptr_t va = g.look.start;
-    size_t bytes = g.look.end - va, n = ((struct header *)va)->n;
-
-    check_behind(p, n, g.look.end);
+    check_behind(p, n, end);
     unsigned i =
         atomic_fetch_add_explicit(&next_freed, 1, memory_order_relaxed) %
         FREED_KEPT;
