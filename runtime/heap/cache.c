@@ -301,7 +301,7 @@ static void *alloc_guarded(size_t n, enum heap_kind kind, size_t align,
     *refused = heap_debug_on && heap_debug_refuse();
     if (*refused)
         return NULL;
-    bool must = heap_debug_efence() && align <= PAGE_SIZE;
+    bool must = heap_efence && align <= PAGE_SIZE;
     unsigned tried = 0;
     void *p;
 

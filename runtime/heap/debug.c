@@ -37,11 +37,11 @@ struct header {
     enum heap_kind kind;
 };
 
-bool heap_debug_on;
+bool heap_debug_on, heap_efence;
 uint64_t heap_guard_every;
 struct heap_guarded heap_guarded;
 
-static bool fill, random_slots, efence;
+static bool fill, random_slots;
 static uint64_t check_every;
 static _Atomic uint64_t fail_in; // as mm_fail_in: twice the count, odd: and on
 static _Atomic uint64_t calls;
@@ -55,7 +55,7 @@ OPTION_BOOL(
     "fill allocated and freed memory, and look whether freed is changed");
 OPTION_BOOL(opt_random, "heap.random", random_slots,
             "malloc's addresses are in random order");
-OPTION_BOOL(opt_efence, "heap.efence", efence,
+OPTION_BOOL(opt_efence, "heap.efence", heap_efence,
             "each object on pages of its own, unmapped when freed: slow");
 OPTION_UINT(opt_check, "heap.check", check_every, 0, UINT32_MAX,
             "check the whole heap at every Nth call");
@@ -81,7 +81,7 @@ OPTION_CALL(opt_fail, "heap.fail", set_fail, fail_meaning);
 void heap_debug_init(void)
 {
     heap_debug_on =
-        fill || random_slots || efence || check_every > 0 || fail_in > 0;
+        fill || random_slots || heap_efence || check_every > 0 || fail_in > 0;
     if (heap_debug_guards()) {
         freed = heap_memory_frames(FREED_KEPT * sizeof *freed);
         if (freed == NULL)
@@ -111,14 +111,9 @@ bool heap_debug_refuse(void)
     return left < 4;
 }
 
-bool heap_debug_efence(void)
-{
-    return efence;
-}
-
 bool heap_debug_guards(void)
 {
-    return efence || heap_guard_every > 0;
+    return heap_efence || heap_guard_every > 0;
 }
 
 // ---- filling ----
@@ -170,7 +165,7 @@ static const char freed_name[] = "an object that was freed";
 
 bool heap_debug_sample(uint64_t *until)
 {
-    if (efence)
+    if (heap_efence)
         return true;
     if (*until > 0) {
         --*until;

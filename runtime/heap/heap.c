@@ -147,19 +147,19 @@ static bool ask_program(size_t n)
 
 bool heap_get_memory(size_t n, unsigned *tried)
 {
-    switch ((*tried)++) {
-    case 0: // what this CPU's cache, idle pages and others than the heap can spare
+    if (*tried == 0) {
+        // What this CPU's cache, idle pages and others than the heap can spare.
+        ++*tried;
         if (heap_memory_reclaim((n + PAGE_SIZE - 1) / PAGE_SIZE))
             return true;
+    }
+    if (*tried == 1) { // what the caches of other CPUs hold
         ++*tried;
-        __attribute__((fallthrough));
-    case 1: // what the caches of other CPUs hold
         if (flush_others())
             return true;
-        __attribute__((fallthrough));
-    default:
-        return ask_program(n);
     }
+    *tried = 0; // what the program frees lies in such caches, too
+    return ask_program(n);
 }
 
 // ---- sizes ----

@@ -356,6 +356,53 @@ static void the_limit_is_kept_and_the_program_asked(void **s)
     heap_alone(limited);
 }
 
+// What the call-back frees lies in caches first.
+struct link {
+    struct link *next;
+};
+
+static struct link *links;
+
+static bool free_links(size_t n, void *arg)
+{
+    bool some = links != NULL;
+
+    (void)n;
+    ++*(int *)arg;
+    while (links != NULL) {
+        struct link *next = links->next;
+
+        gn_free(links);
+        links = next;
+    }
+    return some;
+}
+
+static void freed_by_call(void)
+{
+    struct link *l;
+    int calls = 0;
+
+    heap_machine(64 * MIB);
+    gn_heap_limit(4 * MIB);
+    while ((l = gn_alloc(500, GN_MANUAL, 0)) != NULL) {
+        l->next = links;
+        links = l;
+    }
+    gn_on_oom(free_links, &calls);
+    void *p = gn_alloc(4 * MIB - 64 * KIB, GN_MANUAL, 0);
+
+    MUST(p != NULL && calls == 1);
+    gn_free(p);
+    gn_heap_check();
+}
+
+static void what_the_call_back_frees_can_be_had(void **s)
+{
+    (void)s;
+    heap_alone(freed_by_call);
+}
+
 // Alignment costs addresses, no memory but tables for them: less than 1 %.
 static void aligned(void)
 {
@@ -498,6 +545,7 @@ int main(void)
         cmocka_unit_test(figures_and_walks_agree_with_what_there_is),
         cmocka_unit_test(a_walk_shows_nothing_that_it_has_freed),
         cmocka_unit_test(the_limit_is_kept_and_the_program_asked),
+        cmocka_unit_test(what_the_call_back_frees_can_be_had),
         cmocka_unit_test(the_limit_is_a_boot_option_too),
         cmocka_unit_test(alignment_takes_no_memory),
         cmocka_unit_test(what_the_limit_refuses_costs_nothing),
