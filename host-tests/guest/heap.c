@@ -18,7 +18,7 @@
 
 #include "runtime/heap/heap.h"
 
-enum { SLOTS = 4096, STEPS = 60000 };
+enum { SLOTS = 4096, STEPS = 60000, MANY = 4096, MANY_BYTES = 2048 };
 
 struct block {
     size_t n;
@@ -153,10 +153,10 @@ static void free_all(void)
 static void test_torture(void)
 {
     par_run(churn, NULL);
-    heap_check();
+    gn_heap_check();
     IS(wrong, 0, "blocks keep their contents, on all CPUs");
     free_all();
-    heap_check();
+    gn_heap_check();
     ok(true, "and the heap its structures");
 }
 
@@ -174,7 +174,7 @@ static void test_it_comes_back(void)
     par_run(trim_here, NULL);
     par_run(trim_here, NULL);
     gn_heap_stats(&st);
-    heap_check();
+    gn_heap_check();
     ok(st.promised < 4 * MIB, "what was freed is given back: %llu KiB are left",
        (unsigned long long)st.promised / KIB);
 }
@@ -208,7 +208,7 @@ static void test_out_of_memory(void)
     if (frame_stats().total > GIB / PAGE_SIZE)
         return; // it would take too long
     par_run(fill_up, NULL);
-    heap_check();
+    gn_heap_check();
     IS(wrong, 0, "memory is filled up by all CPUs at once, ENOMEM, and freed");
     void *p = malloc(100000);
 
@@ -271,6 +271,49 @@ static void test_half_of_memory(bool idle)
     printf("# after %u ms\n", (unsigned)((arch_mono_ns() - now) / 1000000));
 }
 
+// Small objects of one CPU that another frees: their owner does nothing more with
+// the heap, and what they lay in goes back all the same.
+static void take_many(unsigned cpu, void *arg)
+{
+    (void)cpu;
+    for (unsigned i = 0; i < MANY; i++)
+        ((void **)arg)[i] = malloc(MANY_BYTES);
+}
+
+static void free_many(unsigned cpu, void *arg)
+{
+    (void)cpu;
+    for (unsigned i = 0; i < MANY; i++)
+        free(((void **)arg)[i]);
+}
+
+static void test_freed_elsewhere(void)
+{
+    static void *many[MANY];
+    struct gn_heap_stats st;
+
+    if (arch_cpu_count() == 1 || frame_stats().total < 64 * MIB / PAGE_SIZE)
+        return;
+    par_run(trim_here, NULL);
+    par_run(trim_here, NULL);
+    gn_heap_stats(&st);
+    uint64_t before = st.promised;
+
+    par_run_on(1, 2, take_many, many);
+    par_run_on(0, 1, free_many, many);
+    for (int ms = 0; ms < 60000; ms++) {
+        gn_heap_stats(&st);
+        if (st.promised < before + MANY * MANY_BYTES / 4)
+            break;
+        usleep(1000);
+    }
+    ok(st.promised < before + MANY * MANY_BYTES / 4,
+       "what another CPU frees goes back: %llu of %u KiB are left",
+       (unsigned long long)(st.promised - before) / KIB,
+       MANY * MANY_BYTES / KIB);
+    gn_heap_check();
+}
+
 // First of all: it moves to pages that were never used, but that heap.fill has
 // stored to.
 static void test_realloc_moves(void)
@@ -305,6 +348,7 @@ int main(int argc, char **argv)
     test_most_of_memory();
     test_half_of_memory(true);
     test_half_of_memory(false);
+    test_freed_elsewhere();
     test_torture();
     test_out_of_memory();
     test_it_comes_back();

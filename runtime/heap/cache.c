@@ -197,7 +197,7 @@ static bool is_tiny(size_t n, enum heap_kind kind)
 
 static void serve(struct cache *c)
 {
-    if (unlikely(atomic_load_explicit(&c->flush, memory_order_relaxed)))
+    if (unlikely(atomic_load_explicit(&c->asked, memory_order_relaxed) != 0))
         cache_serve();
 }
 
@@ -299,11 +299,17 @@ static void *alloc_guarded(size_t n, enum heap_kind kind, size_t align,
     if (!is)
         return NULL;
     *refused = heap_debug_on && heap_debug_refuse();
-    void *p = *refused ? NULL : heap_debug_guarded(n, align, kind);
+    if (*refused)
+        return NULL;
+    bool must = heap_efence && align <= PAGE_SIZE;
+    unsigned tried = 0;
+    void *p;
 
-    if (p == NULL)
-        *refused |= heap_debug_efence() && align <= PAGE_SIZE;
-    else if (heap_debug_on)
+    while ((p = heap_debug_guarded(n, align, kind)) == NULL && must &&
+           heap_get_memory(n, &tried))
+        ;
+    *refused = p == NULL && must;
+    if (p != NULL && heap_debug_on)
         heap_debug_allocated(p, n, n);
     *fresh = !heap_debug_on;
     return p;
@@ -407,22 +413,23 @@ void cache_free_slot(struct cache *c, struct span *s, void *p)
 
 static void free_in_span(struct cache *c, struct span *s, struct free_call *f)
 {
-    uintptr_t va = (uintptr_t)f->p;
+    uintptr_t va = (uintptr_t)f->p, object;
     unsigned slot = span_slot(s, va);
     bool tiny = s->class == HEAP_CLASS_TINY, dead = true;
 
     span_must_be_sound(s, va);
-    if (slot >= s->slots || (!tiny && span_object(s, slot) != va)) {
+    object = span_object(s, slot);
+    if (slot >= s->slots || (!tiny && object != va)) {
         f->wrong = "not the beginning of an object";
         return;
     }
-    if (!is_allocated(span_object(s, slot))) {
+    if (!is_allocated(object) || span_freed_remotely(s, slot)) {
         f->wrong = "freed already, or never allocated";
         return;
     }
     if (tiny) {
         f->wrong = tiny_free(s, va, &dead);
-        f->p = (void *)span_object(s, slot);
+        f->p = (void *)object;
     }
     if (f->wrong == NULL && dead)
         free_slot(c, s, slot, f);
@@ -519,7 +526,7 @@ static void flush_call(void *arg)
     }
     owned_flush(c);
     central_trim(&c->source);
-    atomic_store_explicit(&c->flush, false, memory_order_release);
+    atomic_store_explicit(&c->asked, 0, memory_order_release);
 }
 
 void cache_flush(void)
@@ -558,9 +565,15 @@ void cache_check(void)
 void cache_serve(void)
 {
     struct cache *c = arch_local();
+    unsigned asked =
+        c != NULL ? atomic_load_explicit(&c->asked, memory_order_relaxed) : 0;
 
-    if (c != NULL && atomic_load_explicit(&c->flush, memory_order_relaxed))
+    if ((asked & CACHE_FLUSH) != 0) {
         flush_call(NULL);
+    } else if (asked != 0) {
+        atomic_fetch_and_explicit(&c->asked, CACHE_FLUSH, memory_order_relaxed);
+        owned_drain(c);
+    }
 }
 
 // In interrupt context of another CPU: what it does next, when it can, is
@@ -571,16 +584,23 @@ static void ask(void *arg)
     preempt_set_pending();
 }
 
+// NULL also: it is this CPU.
+static struct cache *cache_of_other(unsigned cpu)
+{
+    return cpu != arch_cpu_id() ? cache_of_cpu(cpu) : NULL;
+}
+
 bool cache_flush_others(void)
 {
     bool some = false;
 
     preempt_disable();
     for (unsigned cpu = 0; cpu < ARCH_MAX_CPUS; cpu++) {
-        if (cache_of_cpu(cpu) == NULL || cpu == arch_cpu_id())
+        struct cache *c = cache_of_other(cpu);
+
+        if (c == NULL)
             continue;
-        atomic_store_explicit(&cache_of_cpu(cpu)->flush, true,
-                              memory_order_relaxed);
+        atomic_fetch_or_explicit(&c->asked, CACHE_FLUSH, memory_order_relaxed);
         some = true;
     }
     preempt_enable();
@@ -591,13 +611,15 @@ bool cache_flush_others(void)
 
 bool cache_others_flushed(void)
 {
-    bool all = true;
+    for (unsigned cpu = 0; cpu < ARCH_MAX_CPUS; cpu++) {
+        struct cache *c = cache_of_other(cpu);
 
-    for (unsigned cpu = 0; cpu < ARCH_MAX_CPUS; cpu++)
-        all &= cache_of_cpu(cpu) == NULL || cpu == arch_cpu_id() ||
-               !atomic_load_explicit(&cache_of_cpu(cpu)->flush,
-                                     memory_order_acquire);
-    return all;
+        if (c != NULL &&
+            (atomic_load_explicit(&c->asked, memory_order_acquire) &
+             CACHE_FLUSH) != 0)
+            return false;
+    }
+    return true;
 }
 
 uint64_t cache_count(unsigned class, enum heap_kind kind)

@@ -39,6 +39,7 @@ struct cache {
     uint8_t *classes;                       // [c] by heap page
     uint64_t clean[CACHE_STACKS];           // [o]
     struct span *_Atomic remote; // [a] spans of this CPU that others freed into
+    _Atomic uint64_t behind;     // [a] pages of these, about
     struct span *spans[HEAP_KINDS][HEAP_CLASSES];        // [o] with free slots
     uint64_t slow_mallocs[HEAP_CLASSES - CACHE_CLASSES]; // [o]
     uint64_t empty_pages;      // [o] of spans of ours without an object
@@ -47,7 +48,12 @@ struct cache {
     unsigned tiny_end;         // [o] how far
     uint64_t tiny_mallocs;     // [o]
     uint64_t until_guard;      // [o] allocations, see heap_debug_sample
-    _Atomic bool flush;        // [a] somebody needs memory: flush
+    _Atomic uint8_t asked;     // [a] by others, bits of cache_wish
+};
+
+enum cache_wish {
+    CACHE_DRAIN = 1, // take over what others have freed
+    CACHE_FLUSH = 2, // somebody needs memory: give back all there is
 };
 
 static inline unsigned cache_index(unsigned class, enum heap_kind kind)
@@ -104,8 +110,7 @@ bool cache_others_flushed(void);
 // heap_lock held.
 void cache_check(void);
 
-// Does what cache_flush_others of another CPU asked for. Context: no-preempt,
-// system stack.
+// Does what another CPU has asked for. Context: no-preempt, system stack.
 void cache_serve(void);
 
 // Free objects in the stacks of all CPUs, of a class and kind; as they are, without

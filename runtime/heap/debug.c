@@ -37,11 +37,11 @@ struct header {
     enum heap_kind kind;
 };
 
-bool heap_debug_on;
+bool heap_debug_on, heap_efence;
 uint64_t heap_guard_every;
 struct heap_guarded heap_guarded;
 
-static bool fill, random_slots, efence;
+static bool fill, random_slots;
 static uint64_t check_every;
 static _Atomic uint64_t fail_in; // as mm_fail_in: twice the count, odd: and on
 static _Atomic uint64_t calls;
@@ -55,7 +55,7 @@ OPTION_BOOL(
     "fill allocated and freed memory, and look whether freed is changed");
 OPTION_BOOL(opt_random, "heap.random", random_slots,
             "malloc's addresses are in random order");
-OPTION_BOOL(opt_efence, "heap.efence", efence,
+OPTION_BOOL(opt_efence, "heap.efence", heap_efence,
             "each object on pages of its own, unmapped when freed: slow");
 OPTION_UINT(opt_check, "heap.check", check_every, 0, UINT32_MAX,
             "check the whole heap at every Nth call");
@@ -81,7 +81,7 @@ OPTION_CALL(opt_fail, "heap.fail", set_fail, fail_meaning);
 void heap_debug_init(void)
 {
     heap_debug_on =
-        fill || random_slots || efence || check_every > 0 || fail_in > 0;
+        fill || random_slots || heap_efence || check_every > 0 || fail_in > 0;
     if (heap_debug_guards()) {
         freed = heap_memory_frames(FREED_KEPT * sizeof *freed);
         if (freed == NULL)
@@ -89,15 +89,21 @@ void heap_debug_init(void)
     }
 }
 
-bool heap_debug_refuse(void)
+// At every Nth call.
+COLD static void check(void)
 {
-    uint64_t left = atomic_load_explicit(&fail_in, memory_order_relaxed);
-
     if (check_every > 0 &&
         atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) %
                 check_every ==
             check_every - 1)
         heap_check();
+}
+
+bool heap_debug_refuse(void)
+{
+    uint64_t left = atomic_load_explicit(&fail_in, memory_order_relaxed);
+
+    check();
     do {
         if (left < 2)
             return left != 0;
@@ -106,14 +112,9 @@ bool heap_debug_refuse(void)
     return left < 4;
 }
 
-bool heap_debug_efence(void)
-{
-    return efence;
-}
-
 bool heap_debug_guards(void)
 {
-    return efence || heap_guard_every > 0;
+    return heap_efence || heap_guard_every > 0;
 }
 
 // ---- filling ----
@@ -148,11 +149,7 @@ void heap_debug_allocated(void *p, size_t n, size_t usable)
 
 void heap_debug_freed(void *p, size_t n)
 {
-    if (check_every > 0 &&
-        atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) %
-                check_every ==
-            check_every - 1)
-        heap_check();
+    check();
     if (fill && n <= HEAP_SMALL_MAX)
         memset(p, FILL_FREED, n);
 }
@@ -169,7 +166,7 @@ static const char freed_name[] = "an object that was freed";
 
 bool heap_debug_sample(uint64_t *until)
 {
-    if (efence)
+    if (heap_efence)
         return true;
     if (*until > 0) {
         --*until;
@@ -237,7 +234,7 @@ bool heap_debug_is_guarded(const void *p, struct heap_object *o,
         return false;
     const struct header *h = (struct header *)g.look.start;
 
-    if (p != h->object)
+    if (p != h->object || align_up(g.va + h->n, PAGE_SIZE) != g.look.end)
         report(&g, call, "not the beginning of an object");
     *o = (struct heap_object){h->object, h->n, h->kind};
     return true;
@@ -299,13 +296,13 @@ static void check_behind(const char *p, size_t n, uintptr_t end)
 
 void heap_debug_free_guarded(void *p)
 {
-    struct guarded g = {.va = (uintptr_t)p};
+    // As heap_debug_guarded has placed it.
+    uintptr_t va = align_down((uintptr_t)p - sizeof(struct header), PAGE_SIZE);
+    size_t n = ((struct header *)va)->n;
+    uintptr_t end = align_up((uintptr_t)p + n, PAGE_SIZE);
+    size_t bytes = end - va;
 
-    arch_on_system_stack(look_call, &g);
-    uintptr_t va = g.look.start;
-    size_t bytes = g.look.end - va, n = ((struct header *)va)->n;
-
-    check_behind(p, n, g.look.end);
+    check_behind(p, n, end);
     unsigned i =
         atomic_fetch_add_explicit(&next_freed, 1, memory_order_relaxed) %
         FREED_KEPT;

@@ -7,6 +7,7 @@
 // Some option but heap.guard is set. [c] after heap_init
 extern bool heap_debug_on;
 extern uint64_t heap_guard_every; // heap.guard. [c]
+extern bool heap_efence;          // every object is to be guarded. [c]
 
 // Reads the options. Context: boot.
 void heap_debug_init(void);
@@ -15,7 +16,6 @@ void heap_debug_init(void);
 // returns a guarded object in its stead, or NULL; _allocated fills it.
 // Context: goroutine, no-preempt 0.
 bool heap_debug_refuse(void);
-bool heap_debug_efence(void); // every object is to be guarded
 bool heap_debug_guards(void); // some are: call _sample. [c]
 void *heap_debug_guarded(size_t n, size_t align, enum heap_kind kind);
 void heap_debug_allocated(void *p, size_t n, size_t usable);

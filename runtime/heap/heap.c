@@ -148,19 +148,19 @@ static bool ask_program(size_t n)
 
 bool heap_get_memory(size_t n, unsigned *tried)
 {
-    switch ((*tried)++) {
-    case 0: // what this CPU's cache, idle pages and others than the heap can spare
+    if (*tried == 0) {
+        // What this CPU's cache, idle pages and others than the heap can spare.
+        ++*tried;
         if (heap_memory_reclaim((n + PAGE_SIZE - 1) / PAGE_SIZE))
             return true;
+    }
+    if (*tried == 1) { // what the caches of other CPUs hold
         ++*tried;
-        __attribute__((fallthrough));
-    case 1: // what the caches of other CPUs hold
         if (flush_others())
             return true;
-        __attribute__((fallthrough));
-    default:
-        return ask_program(n);
     }
+    *tried = 0; // what the program frees lies in such caches, too
+    return ask_program(n);
 }
 
 // ---- sizes ----
@@ -202,10 +202,17 @@ void heap_check_size(const void *p, size_t n, const char *call)
 {
     struct heap_object o;
 
-    if (!heap_debug_is_guarded(p, &o, call))
+    bool guarded = heap_debug_is_guarded(p, &o, call);
+
+    if (!guarded)
         o.n = usable(object_span(p, call), p);
-    if (o.n < n)
-        heap_report_bad(p, call, "the object is smaller than the size given");
+    if (o.n >= n)
+        return;
+    if (guarded)
+        panic("%s of 0x%lx: the object is smaller than the size given (a "
+              "guarded object of %lu bytes)",
+              call, (unsigned long)(uintptr_t)p, (unsigned long)o.n);
+    heap_report_bad(p, call, "the object is smaller than the size given");
 }
 
 // ---- realloc ----
@@ -258,6 +265,9 @@ static bool resize_in_place(struct span *s, size_t n)
     struct resize_call r = {s, (n + HEAP_PAGE - 1) >> HEAP_PAGE_SHIFT, false};
 
     if (s->class != 0 || n <= HEAP_SMALL_MAX || n > ARCH_HEAP_SIZE / 2)
+        return false;
+    // heap.fail and heap.fill are for what it gets more, too: it moves.
+    if (heap_debug_on && n > span_bytes(s))
         return false;
     arch_on_system_stack(resize_call, &r);
     return r.done;

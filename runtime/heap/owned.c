@@ -114,6 +114,7 @@ void owned_put_back(struct cache *c, void **p, size_t n)
 
 static bool pass_on(struct cache *c, struct span *s, unsigned freeing)
 {
+    uint64_t pages = s->npages;
     unsigned owner;
     bool gone;
 
@@ -134,6 +135,15 @@ static bool pass_on(struct cache *c, struct span *s, unsigned freeing)
         atomic_store_explicit(&s->remote_next, first, memory_order_relaxed);
     } while (!atomic_compare_exchange_weak_explicit(
         &to->remote, &first, s, memory_order_release, memory_order_relaxed));
+    // It drains when it next looks for a span. What it may be late with is what it
+    // may keep empty, and no more: it may be idle.
+    if (atomic_fetch_add_explicit(&to->behind, pages, memory_order_relaxed) +
+            pages >
+        empty_pages_max) {
+        atomic_store_explicit(&to->behind, 0, memory_order_relaxed);
+        atomic_fetch_or_explicit(&to->asked, CACHE_DRAIN, memory_order_relaxed);
+        arch_kick(owner - 1);
+    }
     return false;
 }
 
@@ -144,8 +154,9 @@ bool owned_tell(struct cache *c, struct span *s)
     return pass_on(c, s, 1);
 }
 
-static void drain(struct cache *c)
+void owned_drain(struct cache *c)
 {
+    atomic_store_explicit(&c->behind, 0, memory_order_relaxed);
     struct span *s =
         atomic_exchange_explicit(&c->remote, NULL, memory_order_acquire);
 
@@ -180,7 +191,7 @@ struct span *owned_find(struct cache *c, unsigned class, enum heap_kind kind)
         return *head;
     }
     if (atomic_load_explicit(&c->remote, memory_order_relaxed) != NULL) {
-        drain(c);
+        owned_drain(c);
         if (*head != NULL)
             return *head;
     }
@@ -270,7 +281,7 @@ void *owned_take_one(struct cache *c, struct span *s, unsigned skip,
 }
 
 // A span in a list of ours. Returns its heap pages if it is empty.
-static uint64_t check_span(struct cache *c, struct span *s)
+COLD static uint64_t check_span(struct cache *c, struct span *s)
 {
     unsigned free = 0, class = c->classes[s->page];
 
@@ -285,7 +296,7 @@ static uint64_t check_span(struct cache *c, struct span *s)
     return span_is_empty(s) ? s->npages : 0;
 }
 
-void owned_check(struct cache *c)
+COLD void owned_check(struct cache *c)
 {
     uint64_t empty = 0;
 
@@ -299,9 +310,9 @@ void owned_check(struct cache *c)
               (unsigned long)c->empty_pages);
 }
 
-void owned_flush(struct cache *c)
+COLD void owned_flush(struct cache *c)
 {
-    drain(c);
+    owned_drain(c);
     for (unsigned kind = 0; kind < HEAP_KINDS; kind++)
         for (unsigned class = 1; class < HEAP_CLASSES; class ++)
             while (c->spans[kind][class] != NULL)

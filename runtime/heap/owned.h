@@ -26,6 +26,9 @@ void owned_put_back(struct cache *c, void **p, size_t n);
 // in `remote`. True: the span is deleted, and the count with it.
 MUST_USE bool owned_tell(struct cache *c, struct span *s);
 
+// Takes over what others have freed into spans of this CPU.
+void owned_drain(struct cache *c);
+
 // Gives all spans of this CPU to everybody.
 void owned_flush(struct cache *c);
 

@@ -68,6 +68,7 @@ static uint64_t idle_pages(void)
 _Atomic uint64_t pages_granules;
 
 static uint32_t cpus_with_classes[ARCH_MAX_CPUS / 32];
+static unsigned cpus_count; // bits set in it
 
 // ---- where things lie ----
 
@@ -359,21 +360,13 @@ static bool map_tables(uint64_t first, uint64_t n) // pages
     return ok;
 }
 
-static unsigned cpus_count(void)
-{
-    unsigned n = 0;
-
-    for (unsigned i = 0; i < ARRAY_LEN(cpus_with_classes); i++)
-        n += (unsigned)__builtin_popcount(cpus_with_classes[i]);
-    return n;
-}
-
 bool pages_add_cpu(unsigned cpu)
 {
     if (pages_stats.total > 0 &&
         !heap_memory_meta((uintptr_t)pages_classes(cpu), pages_stats.total))
         return false;
     cpus_with_classes[cpu / 32] |= UINT32_C(1) << cpu % 32;
+    cpus_count++;
     return true;
 }
 
@@ -404,7 +397,7 @@ static bool grow(uint64_t slack, uint64_t n)
     pages_stats.metadata +=
         more * (HEAP_PAGE / 128 + sizeof(struct span *)) +
         chunks * (sizeof(struct chunk) + sizeof(struct sum)) +
-        more * cpus_count();
+        more * cpus_count;
     climb(chunk, chunk + chunks - 1);
     atomic_store_explicit(&pages_granules, pages_stats.total * (HEAP_PAGE / 16),
                           memory_order_release);

@@ -39,6 +39,12 @@ static uint64_t live_in(struct span *s)
     return n;
 }
 
+// What was counted at slightly different moments.
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
 static bool is_span(uint64_t page, const struct span *s)
 {
     return s != NULL && s->page == page && s->class < HEAP_CLASSES &&
@@ -99,8 +105,8 @@ static void count_guarded(struct gn_heap_stats *st)
     st->mallocs += n;
     st->total_alloc += bytes;
     st->frees += frees;
-    st->heap_objects += n - frees;
-    st->alloc += bytes - freed;
+    st->heap_objects += less(n, frees);
+    st->alloc += less(bytes, freed);
 }
 
 static uint64_t tenants_in(struct span *s)
@@ -135,12 +141,12 @@ void gn_heap_stats(struct gn_heap_stats *st)
         }
     }
     count_mallocs(st);
-    st->frees = st->mallocs - st->heap_objects;
+    st->frees = less(st->mallocs, st->heap_objects);
     count_guarded(st);
     st->heap_sys = pages_stats.total << HEAP_PAGE_SHIFT;
     st->promised = pages_stats.promised << HEAP_PAGE_SHIFT;
-    st->heap_idle = st->heap_sys - st->heap_inuse;
-    st->heap_released = st->heap_sys - st->promised;
+    st->heap_idle = less(st->heap_sys, st->heap_inuse);
+    st->heap_released = less(st->heap_sys, st->promised);
     st->mspan_inuse = atomic_load_explicit(&meta_bytes, memory_order_relaxed);
     st->gc_sys = pages_stats.metadata;
     st->cached = cached_bytes();
@@ -178,7 +184,7 @@ size_t gn_heap_classes(struct gn_class_stats *rows, size_t n)
         rows[i].free += s->nfree;
     }
     for (size_t i = 0; i < n; i++)
-        rows[i].frees = rows[i].mallocs - rows[i].objects;
+        rows[i].frees = less(rows[i].mallocs, rows[i].objects);
     return all;
 }
 
@@ -250,6 +256,15 @@ static bool walk_block(const struct gn_span *s, char *block, struct walk *w)
     return true;
 }
 
+// It was when the bits were read; a call of fn may have freed it since.
+static bool is_object(const char *p)
+{
+    struct heap_place at;
+
+    return heap_place_of((uintptr_t)p, &at) && at.allocated &&
+           at.object == (uintptr_t)p;
+}
+
 static bool walk_span(const struct gn_span *s, void *arg)
 {
     struct walk *w = arg;
@@ -259,8 +274,9 @@ static bool walk_span(const struct gn_span *s, void *arg)
 
         if ((s->allocated_bits[i / 64] >> i % 64 & 1) == 0)
             continue;
-        if (s->shared ? !walk_block(s, p, w)
-                      : !w->fn(p, s->object_size, s->kind, w->arg))
+        if (s->shared
+                ? !walk_block(s, p, w)
+                : is_object(p) && !w->fn(p, s->object_size, s->kind, w->arg))
             return false;
     }
     return true;

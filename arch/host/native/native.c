@@ -141,6 +141,11 @@ void preempt_pending_slow(void)
 {
 }
 
+void arch_kick(unsigned cpu)
+{
+    (void)cpu; // nobody can
+}
+
 void arch_call_others(void (*fn)(void *), void *arg)
 {
     (void)fn, (void)arg; // nobody can: they see it when they come by

@@ -243,6 +243,39 @@ static void looked_at(void)
     MUST(s.mallocs == s.frees && s.large_bytes == 0 && s.cached == 0);
 }
 
+// Each call frees the next object, too.
+static void *pair[2];
+
+static bool free_both(void *p, size_t n, enum gn_heap_kind kind, void *arg)
+{
+    (void)n, (void)kind;
+    if (p == pair[0] || p == pair[1]) {
+        ++*(int *)arg;
+        gn_free(pair[0]);
+        gn_free(pair[1]);
+    }
+    return true;
+}
+
+static void walked_and_freed(void)
+{
+    heap_machine(64 * MIB);
+    for (size_t n = 1; n < 200000; n = n * 4) {
+        int found = 0;
+
+        pair[0] = gn_alloc(n, GN_NOSCAN, 0);
+        pair[1] = gn_alloc(n, GN_NOSCAN, 0);
+        MUST(gn_heap_walk(free_both, &found) && found == 1);
+    }
+    gn_heap_check();
+}
+
+static void a_walk_shows_nothing_that_it_has_freed(void **s)
+{
+    (void)s;
+    heap_alone(walked_and_freed);
+}
+
 static void figures_and_walks_agree_with_what_there_is(void **s)
 {
     (void)s;
@@ -321,6 +354,53 @@ static void the_limit_is_kept_and_the_program_asked(void **s)
 {
     (void)s;
     heap_alone(limited);
+}
+
+// What the call-back frees lies in caches first.
+struct link {
+    struct link *next;
+};
+
+static struct link *links;
+
+static bool free_links(size_t n, void *arg)
+{
+    bool some = links != NULL;
+
+    (void)n;
+    ++*(int *)arg;
+    while (links != NULL) {
+        struct link *next = links->next;
+
+        gn_free(links);
+        links = next;
+    }
+    return some;
+}
+
+static void freed_by_call(void)
+{
+    struct link *l;
+    int calls = 0;
+
+    heap_machine(64 * MIB);
+    gn_heap_limit(4 * MIB);
+    while ((l = gn_alloc(500, GN_MANUAL, 0)) != NULL) {
+        l->next = links;
+        links = l;
+    }
+    gn_on_oom(free_links, &calls);
+    void *p = gn_alloc(4 * MIB - 64 * KIB, GN_MANUAL, 0);
+
+    MUST(p != NULL && calls == 1);
+    gn_free(p);
+    gn_heap_check();
+}
+
+static void what_the_call_back_frees_can_be_had(void **s)
+{
+    (void)s;
+    heap_alone(freed_by_call);
 }
 
 // Alignment costs addresses, no memory but tables for them: less than 1 %.
@@ -463,7 +543,9 @@ int main(void)
         cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(small_objects_share_blocks),
         cmocka_unit_test(figures_and_walks_agree_with_what_there_is),
+        cmocka_unit_test(a_walk_shows_nothing_that_it_has_freed),
         cmocka_unit_test(the_limit_is_kept_and_the_program_asked),
+        cmocka_unit_test(what_the_call_back_frees_can_be_had),
         cmocka_unit_test(the_limit_is_a_boot_option_too),
         cmocka_unit_test(alignment_takes_no_memory),
         cmocka_unit_test(what_the_limit_refuses_costs_nothing),

@@ -227,9 +227,60 @@ static void damage_in_use(void)
     MUST_PANIC("is damaged (object 0x0", (void)heap_malloc(20000));
 }
 
+// What only heap_check_own finds, with the lock held.
+#define OWN_IS_WRONG(text)                                                     \
+    do {                                                                       \
+        MUST_PANIC(text, heap_check_own());                                    \
+        spin_unlock(&heap_lock);                                               \
+    } while (0)
+
+static void damage_own(void)
+{
+    machine();
+    char *p = new_object(100), *q = new_object(20000);
+    char *tiny = heap_alloc(4, HEAP_NOSCAN, 1, false);
+    struct span *s = span_of((uintptr_t)p);
+    struct cache *c = arch_local();
+    struct cache_stack *stack =
+        &c->stack[cache_index(heap_class_of(112), HEAP_MANUAL)];
+
+    MUST(tiny != NULL);
+    heap_check_own();
+    stack->top--;
+    MUST_PANIC("misses 1 objects of stack", heap_check_own());
+    stack->top++;
+    s->nfree++;
+    OWN_IS_WRONG("not as counted");
+    s->nfree--;
+    arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)p / 16 + 1);
+    OWN_IS_WRONG("lies between the objects");
+    arch_bit_clear(PAGES_ALLOC_BITS, (uintptr_t)p / 16 + 1);
+    arch_bit_clear(PAGES_ALLOC_BITS, (uintptr_t)q / 16);
+    OWN_IS_WRONG("are nowhere");
+    arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)q / 16);
+    struct span *big = span_of((uintptr_t)q);
+    unsigned slot = span_slot(big, (uintptr_t)q);
+
+    arch_bit_set(span_free_bits(big), slot);
+    OWN_IS_WRONG("allocated and free");
+    arch_bit_clear(span_free_bits(big), slot);
+    arch_bit_set((uint64_t *)span_remote_bits(s),
+                 span_slot(s, (uintptr_t)stack->top[-1]));
+    OWN_IS_WRONG("freed by another CPU, and");
+    arch_bit_clear((uint64_t *)span_remote_bits(s),
+                   span_slot(s, (uintptr_t)stack->top[-1]));
+    uintptr_t filled = c->tiny;
+
+    c->tiny = 0;
+    OWN_IS_WRONG("its tenants are wrong");
+    c->tiny = filled;
+    heap_check_own();
+}
+
 static void damage_is_found(void **s)
 {
     (void)s;
+    with("", damage_own);
     with("", damage_stack);
     with("", damage_own_count);
     with("", damage_empty_pages);
@@ -266,8 +317,10 @@ static void churn(unsigned steps)
     for (size_t i = 0; i < SLOTS; i++)
         block_free(&blocks[i]);
     heap_check();
+    heap_check_own();
     heap_trim();
     heap_check();
+    heap_check_own();
     MUST(pages_stats.promised == 0);
     MUST(host_tlb_stale() == 0);
 }
@@ -422,6 +475,13 @@ static void fenced(void)
     char *p = heap_alloc(100, HEAP_MANUAL, 1024, false);
 
     MUST((uintptr_t)p % 1024 == 0 && is_guarded(p));
+    // Its header, where the page begins, is not believed.
+    size_t *header = (size_t *)align_down((uintptr_t)p, PAGE_SIZE);
+
+    MUST(*header == 100);
+    *header = 5000;
+    MUST_PANIC("not the beginning", heap_free(p));
+    *header = 100;
     memset(p, 3, 100);
     p = heap_realloc(p, 5000);
     MUST(p[0] == 3 && p[99] == 3 && heap_usable(p) == 5000);
@@ -446,6 +506,89 @@ static void guarded_objects_end_where_their_pages_do(void **s)
 {
     (void)s;
     with("heap.efence=1", fenced);
+}
+
+static void *reserve;
+
+static bool give_reserve(size_t n, void *arg)
+{
+    void *p = reserve;
+
+    (void)n;
+    ++*(int *)arg;
+    reserve = NULL;
+    heap_free(p);
+    return p != NULL;
+}
+
+static void fenced_without_memory(void)
+{
+    int asked = 0;
+
+    machine();
+    reserve = new_object(30 * MIB);
+    heap_on_oom(give_reserve, &asked);
+    void *p = new_object(45 * MIB);
+
+    MUST(asked == 1 && is_guarded(p));
+    MUST(heap_malloc(45 * MIB) == NULL && asked == 2);
+    heap_free(p);
+}
+
+static void the_program_is_asked_for_room_for_guarded_objects(void **s)
+{
+    (void)s;
+    with("heap.efence=1", fenced_without_memory);
+}
+
+static void sized(void)
+{
+    machine();
+    char *p = new_object(100);
+
+    heap_check_size(p, 100, "gn_free_sized");
+    MUST_PANIC("gn_free_sized of", heap_check_size(p, 200, "gn_free_sized"));
+    MUST_PANIC("the object is smaller than the size given",
+               heap_check_size(p, 200, "gn_free_sized"));
+}
+
+static void a_wrong_size_is_reported_of_guarded_objects_too(void **s)
+{
+    (void)s;
+    with("", sized);
+    with("heap.efence=1", sized);
+}
+
+// Large objects have room behind them.
+static void growing(void)
+{
+    machine();
+    uint8_t *p = heap_alloc(100000, HEAP_MANUAL, 16, true);
+    uint8_t *q = heap_realloc(p, 300000);
+
+    MUST(q != NULL && q[0] == 0 && q[99999] == 0);
+    MUST(q[200000] == 0xa5 && q[299999] == 0xa5);
+    heap_free(q);
+}
+
+static void refused_growth(void)
+{
+    machine();
+    uint8_t *p = new_object(100000);
+
+    p[0] = 3;
+    MUST(heap_realloc(p, 300000) == NULL && p[0] == 3);
+    MUST(heap_usable(p) < 110000);
+    p = heap_realloc(p, 300000);
+    MUST(p != NULL && p[0] == 3);
+    heap_free(p);
+}
+
+static void what_realloc_adds_is_new_memory_to_the_options(void **s)
+{
+    (void)s;
+    with("heap.fill=1", growing);
+    with("heap.fail=2", refused_growth);
 }
 
 // The addresses of the last 1,024 stay taken; then they are given up.
@@ -636,6 +779,9 @@ int main(void)
         cmocka_unit_test(the_allocation_asked_for_fails),
         cmocka_unit_test(guarded_objects_end_where_their_pages_do),
         cmocka_unit_test(freed_addresses_stay_taken_for_a_while),
+        cmocka_unit_test(the_program_is_asked_for_room_for_guarded_objects),
+        cmocka_unit_test(a_wrong_size_is_reported_of_guarded_objects_too),
+        cmocka_unit_test(what_realloc_adds_is_new_memory_to_the_options),
         cmocka_unit_test(guarded_objects_are_counted_and_seen),
         cmocka_unit_test(guarded_objects_are_filled),
         cmocka_unit_test(one_in_so_many_is_guarded),
