@@ -58,6 +58,10 @@ int main(int argc, char **argv)
     } else if (strcmp(what, "double_remote") == 0) {
         par_run(free_there, p);
         par_run(free_once_more, p);
+    } else if (strcmp(what, "double_slow") == 0) {
+        p = malloc(20000);
+        par_run(free_there, p);
+        free(p); // its owner has not taken notice yet
     } else if (strcmp(what, "realloc_remote") == 0) {
         par_run(free_there, p);
         p = realloc(p, 50); // its owner has not taken notice yet

@@ -91,6 +91,8 @@ heap_die double_other '' '^panic: free of 0x[0-9a-f]+: freed already'
 heap_die double_large '' '^panic: free of 0x[0-9a-f]+: not an address of the heap'
 add heap/die-double_remote dies 2 '^panic: free of 0x[0-9a-f]+: freed' \
     "#[0-9]+ .* par_entry" -- -c 2 @heapdie double_remote
+add heap/die-double_slow dies 2 '^panic: free of 0x[0-9a-f]+: freed already' \
+    "#[0-9]+ .* main" -- -c 2 @heapdie double_slow
 add heap/die-realloc_remote dies 2 '^panic: realloc of 0x[0-9a-f]+: freed' \
     "#[0-9]+ .* main" -- -c 2 @heapdie realloc_remote
 heap_die interior '' '^panic: free of 0x[0-9a-f]+: not the beginning of an' \

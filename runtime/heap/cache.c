@@ -413,22 +413,23 @@ void cache_free_slot(struct cache *c, struct span *s, void *p)
 
 static void free_in_span(struct cache *c, struct span *s, struct free_call *f)
 {
-    uintptr_t va = (uintptr_t)f->p;
+    uintptr_t va = (uintptr_t)f->p, object;
     unsigned slot = span_slot(s, va);
     bool tiny = s->class == HEAP_CLASS_TINY, dead = true;
 
     span_must_be_sound(s, va);
-    if (slot >= s->slots || (!tiny && span_object(s, slot) != va)) {
+    object = span_object(s, slot);
+    if (slot >= s->slots || (!tiny && object != va)) {
         f->wrong = "not the beginning of an object";
         return;
     }
-    if (!is_allocated(span_object(s, slot))) {
+    if (!is_allocated(object) || span_freed_remotely(s, slot)) {
         f->wrong = "freed already, or never allocated";
         return;
     }
     if (tiny) {
         f->wrong = tiny_free(s, va, &dead);
-        f->p = (void *)span_object(s, slot);
+        f->p = (void *)object;
     }
     if (f->wrong == NULL && dead)
         free_slot(c, s, slot, f);

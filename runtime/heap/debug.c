@@ -89,7 +89,8 @@ void heap_debug_init(void)
     }
 }
 
-COLD static void count_call(void)
+// At every Nth call.
+COLD static void check(void)
 {
     if (check_every > 0 &&
         atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) %
@@ -102,7 +103,7 @@ bool heap_debug_refuse(void)
 {
     uint64_t left = atomic_load_explicit(&fail_in, memory_order_relaxed);
 
-    count_call();
+    check();
     do {
         if (left < 2)
             return left != 0;
@@ -148,7 +149,7 @@ void heap_debug_allocated(void *p, size_t n, size_t usable)
 
 void heap_debug_freed(void *p, size_t n)
 {
-    count_call();
+    check();
     if (fill && n <= HEAP_SMALL_MAX)
         memset(p, FILL_FREED, n);
 }
