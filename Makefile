@@ -91,7 +91,7 @@ nofpu    := -mgeneral-regs-only
 cold_srcs := $(wildcard boot/*.c arch/*.c runtime/debug/*.c runtime/libc/*.c) \
              $(patsubst %,arch/x86_64/%.c,acpi apic clock console cpu ctx machine report) \
              $(patsubst %,mm/%.c,commit describe dirty init look map vm vm_device vm_huge vm_range vm_drop vm_move frame) \
-             $(patsubst %,runtime/heap/%.c,api cache central debug heap memory meta page_cache pages report span stats tiny) \
+             $(patsubst %,runtime/heap/%.c,api cache central check debug heap memory meta page_cache pages report span stats tiny) \
              runtime/mem/mem.c runtime/mem/where.c \
              $(filter-out runtime/sched/sched.c runtime/sched/queue.c,$(wildcard runtime/sched/*.c)) $(wildcard runtime/stack/*.c)
 # These are leaves of two dozen instructions: no frame.

@@ -153,10 +153,10 @@ static void free_all(void)
 static void test_torture(void)
 {
     par_run(churn, NULL);
-    heap_check();
+    gn_heap_check();
     IS(wrong, 0, "blocks keep their contents, on all CPUs");
     free_all();
-    heap_check();
+    gn_heap_check();
     ok(true, "and the heap its structures");
 }
 
@@ -174,7 +174,7 @@ static void test_it_comes_back(void)
     par_run(trim_here, NULL);
     par_run(trim_here, NULL);
     gn_heap_stats(&st);
-    heap_check();
+    gn_heap_check();
     ok(st.promised < 4 * MIB, "what was freed is given back: %llu KiB are left",
        (unsigned long long)st.promised / KIB);
 }
@@ -208,7 +208,7 @@ static void test_out_of_memory(void)
     if (frame_stats().total > GIB / PAGE_SIZE)
         return; // it would take too long
     par_run(fill_up, NULL);
-    heap_check();
+    gn_heap_check();
     IS(wrong, 0, "memory is filled up by all CPUs at once, ENOMEM, and freed");
     void *p = malloc(100000);
 
@@ -311,7 +311,7 @@ static void test_freed_elsewhere(void)
        "what another CPU frees goes back: %llu of %u KiB are left",
        (unsigned long long)(st.promised - before) / KIB,
        MANY * MANY_BYTES / KIB);
-    heap_check();
+    gn_heap_check();
 }
 
 // First of all: it moves to pages that were never used, but that heap.fill has

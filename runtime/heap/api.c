@@ -94,4 +94,5 @@ void gn_on_oom(bool (*fn)(size_t n, void *arg), void *arg)
 void gn_heap_check(void)
 {
     heap_check();
+    heap_check_own();
 }

@@ -67,6 +67,10 @@ void heap_unlock_all(void);
 // Panics if a structure of the heap is damaged. Context: any but interrupt.
 void heap_check(void);
 
+// The same of this CPU's spans, object by object; see check.c. Context: as
+// heap_check.
+void heap_check_own(void);
+
 // Where an address lies, for reports: fills out and returns true if it is in the
 // heap's range.
 struct heap_place {

@@ -202,3 +202,14 @@ unsigned tiny_tenants(struct span *s, unsigned slot)
 
     return (unsigned)__builtin_popcount(begins & ~ended & ~(unsigned)CURRENT);
 }
+
+bool tiny_is_sound(struct span *s, unsigned slot, bool filled)
+{
+    unsigned ended =
+        atomic_load_explicit(ended_of(s, slot), memory_order_acquire);
+    unsigned begins =
+        atomic_load_explicit(begins_of(s, slot), memory_order_relaxed);
+
+    return (begins & 1) != 0 && (ended & ~(begins | GONE)) == 0 &&
+           ((begins & CURRENT) != 0) == filled;
+}

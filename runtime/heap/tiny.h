@@ -27,5 +27,9 @@ void tiny_flush(struct cache *c);
 // Bytes that a tenant may use. 0: none begins there. Context: no-preempt.
 size_t tiny_usable(struct span *s, uintptr_t va);
 
+// Whether the tenants of an allocated block of this CPU are possible. filled: it is
+// the one that is being filled. Context: no-preempt.
+bool tiny_is_sound(struct span *s, unsigned slot, bool filled);
+
 // How many tenants of the block in a slot are not freed.
 unsigned tiny_tenants(struct span *s, unsigned slot);

@@ -227,9 +227,60 @@ static void damage_in_use(void)
     MUST_PANIC("is damaged (object 0x0", (void)heap_malloc(20000));
 }
 
+// What only heap_check_own finds, with the lock held.
+#define OWN_IS_WRONG(text)                                                     \
+    do {                                                                       \
+        MUST_PANIC(text, heap_check_own());                                    \
+        spin_unlock(&heap_lock);                                               \
+    } while (0)
+
+static void damage_own(void)
+{
+    machine();
+    char *p = new_object(100), *q = new_object(20000);
+    char *tiny = heap_alloc(4, HEAP_NOSCAN, 1, false);
+    struct span *s = span_of((uintptr_t)p);
+    struct cache *c = arch_local();
+    struct cache_stack *stack =
+        &c->stack[cache_index(heap_class_of(112), HEAP_MANUAL)];
+
+    MUST(tiny != NULL);
+    heap_check_own();
+    stack->top--;
+    MUST_PANIC("misses 1 objects of stack", heap_check_own());
+    stack->top++;
+    s->nfree++;
+    OWN_IS_WRONG("not as counted");
+    s->nfree--;
+    arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)p / 16 + 1);
+    OWN_IS_WRONG("lies between the objects");
+    arch_bit_clear(PAGES_ALLOC_BITS, (uintptr_t)p / 16 + 1);
+    arch_bit_clear(PAGES_ALLOC_BITS, (uintptr_t)q / 16);
+    OWN_IS_WRONG("are nowhere");
+    arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)q / 16);
+    struct span *big = span_of((uintptr_t)q);
+    unsigned slot = span_slot(big, (uintptr_t)q);
+
+    arch_bit_set(span_free_bits(big), slot);
+    OWN_IS_WRONG("allocated and free");
+    arch_bit_clear(span_free_bits(big), slot);
+    arch_bit_set((uint64_t *)span_remote_bits(s),
+                 span_slot(s, (uintptr_t)stack->top[-1]));
+    OWN_IS_WRONG("freed by another CPU, and");
+    arch_bit_clear((uint64_t *)span_remote_bits(s),
+                   span_slot(s, (uintptr_t)stack->top[-1]));
+    uintptr_t filled = c->tiny;
+
+    c->tiny = 0;
+    OWN_IS_WRONG("its tenants are wrong");
+    c->tiny = filled;
+    heap_check_own();
+}
+
 static void damage_is_found(void **s)
 {
     (void)s;
+    with("", damage_own);
     with("", damage_stack);
     with("", damage_own_count);
     with("", damage_empty_pages);
@@ -266,8 +317,10 @@ static void churn(unsigned steps)
     for (size_t i = 0; i < SLOTS; i++)
         block_free(&blocks[i]);
     heap_check();
+    heap_check_own();
     heap_trim();
     heap_check();
+    heap_check_own();
     MUST(pages_stats.promised == 0);
     MUST(host_tlb_stale() == 0);
 }

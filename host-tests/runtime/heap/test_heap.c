@@ -61,7 +61,7 @@ static void run(uint64_t seed, unsigned steps, size_t most, bool may_fail)
     for (unsigned i = 0; i < steps; i++) {
         failed += !step(&rnd, most, may_fail);
         if (i % 256 == 0) {
-            heap_check();
+            gn_heap_check();
             assert_stats();
         }
         if (i % 5000 == 4999)
@@ -75,9 +75,9 @@ static void free_everything(void)
     for (size_t i = 0; i < SLOTS; i++)
         block_free(&blocks[i]);
     MUST(block_totals().number == 0 && block_totals().bytes == 0);
-    heap_check();
+    gn_heap_check();
     heap_trim();
-    heap_check();
+    gn_heap_check();
     MUST(pages_stats.free == pages_stats.total && pages_stats.promised == 0);
     MUST(host_tlb_stale() == 0);
 }
@@ -144,7 +144,7 @@ static void every_size(void)
                 block_free(&b[k]);
         }
     }
-    heap_check();
+    gn_heap_check();
 }
 
 static void every_class_has_its_sizes(void **s)
@@ -167,14 +167,14 @@ static void aligned(void)
 
                 MUST(block_new(&b[a][i], r, sizes[i] + a));
             }
-            heap_check();
+            gn_heap_check();
         }
         for (unsigned a = 0; a < ARRAY_LEN(b); a++) {
             for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
                 block_free(&b[a][i]);
         }
     }
-    heap_check();
+    gn_heap_check();
     heap_trim();
     MUST(pages_stats.free == pages_stats.total);
 }
@@ -209,7 +209,7 @@ static void absurd(void)
     p = heap_realloc(p, 0);
     MUST(p != NULL);
     heap_free(p);
-    heap_check();
+    gn_heap_check();
 }
 
 static void absurd_requests_are_refused(void **s)
@@ -240,7 +240,7 @@ static void from_caches(void)
                              : heap_realloc(heap_malloc(40000), most);
 
         MUST(q != NULL);
-        heap_check();
+        gn_heap_check();
         heap_free(q);
         heap_trim();
     }
@@ -344,7 +344,7 @@ static void resize_large(void)
     MUST(block_resize(&b, 149000, 9));
     block_free(&b);
     block_free(&c);
-    heap_check();
+    gn_heap_check();
 }
 
 static void large_objects_change_their_size(void **s)
@@ -393,13 +393,13 @@ static void of_nobody(void)
     heap_trim();
     for (size_t i = 0; i < ARRAY_LEN(p); i += 2)
         heap_free(p[i]);
-    heap_check();
+    gn_heap_check();
     for (size_t i = 1; i < ARRAY_LEN(p); i += 2)
         heap_free(p[i]);
     // What is left are spans that were full: they are still this CPU's.
     for (uintptr_t va = ARCH_HEAP_BASE; va < pages_end(); va += HEAP_PAGE)
         MUST(span_of(va) == NULL || span_of(va)->owner == 1);
-    heap_check();
+    gn_heap_check();
 }
 
 static void what_nobody_owns_goes_with_its_last_object(void **s)
@@ -438,7 +438,7 @@ static void keeps_empty(uint64_t ram, uint64_t most)
     MUST(had > 4 * most);
     MUST(pages_of_spans() == c->empty_pages);
     MUST(c->empty_pages > most - 8); // a span fits no more
-    heap_check();
+    gn_heap_check();
 }
 
 static void little_memory(void)
@@ -470,7 +470,7 @@ static void pressed(void)
         heap_free(p[i]);
     MUST(mm_reclaim(1) > 0);
     MUST(pages_stats.promised == 0);
-    heap_check();
+    gn_heap_check();
 }
 
 static void pressure_gets_idle_pages(void **s)
