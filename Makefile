@@ -174,6 +174,8 @@ endif
 # The runtime as one object in which only what programs may use is visible: an
 # app with a function called panic or lock_acquire of its own builds unmodified.
 # Tests that look inside are linked with the objects themselves.
+# --unique: else static functions of one name, of whatever files, are one section,
+# which is kept as a whole if one of them is used.
 runtime_obj := $(O)/gneiss.o
 api_objs    := $(O)/obj/runtime/libc/% $(O)/obj/runtime/mem/% \
                  $(O)/obj/runtime/heap/api.c.o $(O)/obj/runtime/heap/stats.c.o \
@@ -181,7 +183,7 @@ api_objs    := $(O)/obj/runtime/libc/% $(O)/obj/runtime/mem/% \
                  $(O)/obj/runtime/sync/%
 kernel_link := $(if $(filter host-tests/%,$(APP)),$(kernel_objs),$(runtime_obj))
 $(runtime_obj): $(kernel_objs) $(kernel_stamp) tools/public-symbols Makefile
-	$(Q)$(LD) -r -o $@.all $(kernel_objs)
+	$(Q)$(LD) -r --unique -o $@.all $(kernel_objs)
 	$(Q)NM=$(NM) tools/public-symbols $(filter $(api_objs),$(kernel_objs)) >$@.symbols
 	$(Q)objcopy --keep-global-symbols=$@.symbols $@.all $@
 	$(Q)rm -f $@.all
@@ -328,7 +330,7 @@ $(native_out)/%.S.o: %.S Makefile
 	$(Q)$(native_cc) -c $< -o $@
 # Programs see what is public, and what stands before functions of glibc.
 $(native_obj): $(native_objs)
-	$(Q)$(LD) -r -o $@.all $^
+	$(Q)$(LD) -r --unique -o $@.all $^
 	$(Q)objcopy --wildcard --keep-global-symbol='gn_*' --keep-global-symbol=__wrap_main \
 	  --keep-global-symbol=__stack_chk_fail --keep-global-symbol=nanosleep \
 	  --keep-global-symbol=usleep --keep-global-symbol=sleep $@.all $@

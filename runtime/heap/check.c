@@ -15,9 +15,6 @@
 #include "runtime/heap/cache.h"
 #include "runtime/heap/tiny.h"
 
-// Sections of functions with one name are kept or left out together, in all files:
-// hence own_.
-
 struct own_check {
     struct cache *c;
     struct span *s;
