@@ -375,7 +375,7 @@ test:
 
 soak: $(newlib_stamp)
 	@tools/setup run
-	@tools/soak $(MINUTES)
+	@O=$(O) tools/soak $(if $(SEED),-s $(SEED)) $(if $(SEEDS),$(SEEDS)x,$(if $(SECONDS),$(SECONDS)s,$(MINUTES)))
 
 .PHONY: bench-peers bench-heap bench-go
 bench-go: $(newlib_stamp)

@@ -179,6 +179,29 @@ done
 for cpus in 1 2 4; do
     add "go/watchdog-quiet-${cpus}cpu" tap -c "$cpus" -o sched.watchdog=2 @watchdog quiet
 done
+
+# New seeds each time: what fails is printed with the command that repeats it.
+soak_case() # images, for which it need not wait
+{
+    "$root/tools/soak" 30s >out 2>&1
+    status=$?
+    cat out
+    status_is 0
+    out_has '^[1-9][0-9]* passed, 0 failed$'
+    note "$(tail -n 1 out)"
+}
+add go/soak-30s soak_case @goroutines @storm @heap @mem_chaos @mem_race
+soak_args_case()
+{
+    local args
+    for args in 0 3y "1 2" "-s x 1x" -q; do
+        "$root/tools/soak" $args >out 2>err
+        status=$?
+        status_is 2
+        err_has '^usage: tools/soak'
+    done
+}
+add go/soak-args soak_args_case
 add go/many-1cpu tap -m 1G @many 100000
 add go/many-2cpu tap -c 2 -m 1G @many 100000
 
