@@ -143,6 +143,12 @@ for cpus in 1 2 4; do
     add "go/fpu-q35-qemu64-${cpus}cpu" fpu_case -M q35 --cpu qemu64 -c "$cpus" -o "stress=preempt seed=$cpus" @go_fpu
 done
 
+# Stacks that grow where it is least convenient.
+for cpus in 1 2 4; do
+    add "go/grow-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_grow
+done
+add go/grow-q35-qemu64 tap -M q35 --cpu qemu64 -m 64M -c 2 -o "stress=preempt seed=5" @go_grow
+
 # A wake-up is lost on purpose; and what takes long, and is right.
 lost='^panic: sched: lost wake-up: goroutine [0-9]+ is runnable, and CPU 1 has begun none for 1 s'
 for cpus in 2 4; do
