@@ -123,7 +123,7 @@ for cpus in 1 2 4; do
     add "go/fail-die-${cpus}cpu" dies 2 \
         '^fatal error: out of memory: no frame left for the' \
         'the stack of goroutine [0-9]+ \(grows\), 12[0-9]{4} bytes below' '#[0-9]+ .* need_a_table\+' \
-        '^goroutine 1 \[sync\.WaitGroup\.Wait\]: main' -- -c "$cpus" @go_fail die
+        '^goroutine 1 \[(sync\.WaitGroup\.Wait|runnable|running)\]: main' -- -c "$cpus" @go_fail die
 done
 add go/fail-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @go_fail
 
