@@ -148,7 +148,7 @@ for cpus in 1 2 4; do
     add "go/fail-die-${cpus}cpu" dies 2 \
         '^fatal error: out of memory: no frame left for the' \
         'the stack of goroutine [0-9]+ \(grows\), 12[0-9]{4} bytes below' '#[0-9]+ .* need_a_table\+' \
-        '^goroutine 1 \[sync\.WaitGroup\.Wait\]: main' -- -c "$cpus" @go_fail die
+        '^goroutine 1 \[(sync\.WaitGroup\.Wait|runnable|running)\]: main' -- -c "$cpus" @go_fail die
 done
 add go/fail-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @go_fail
 
@@ -167,6 +167,12 @@ for cpus in 1 2 4; do
     add "go/fpu-${cpus}cpu" fpu_case --cpu max -c "$cpus" -o "stress=preempt seed=$cpus" @go_fpu
     add "go/fpu-q35-qemu64-${cpus}cpu" fpu_case -M q35 --cpu qemu64 -c "$cpus" -o "stress=preempt seed=$cpus" @go_fpu
 done
+
+# Stacks that grow where it is least convenient.
+for cpus in 1 2 4; do
+    add "go/grow-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_grow
+done
+add go/grow-q35-qemu64 tap -M q35 --cpu qemu64 -m 64M -c 2 -o "stress=preempt seed=5" @go_grow
 
 # A wake-up is lost on purpose; and what takes long, and is right.
 lost='^panic: sched: lost wake-up: goroutine [0-9]+ is runnable, and CPU 1 has begun none for 1 s'
