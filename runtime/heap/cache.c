@@ -514,6 +514,8 @@ static void flush_call(void *arg)
     struct cache *c = arch_local();
 
     (void)arg;
+    if (c == NULL) // the CPU has not allocated yet
+        return;
     tiny_flush(c);
     for (unsigned i = 1; i < CACHE_STACKS; i++) {
         void **top = c->stack[i].top, **bottom = top;
