@@ -71,8 +71,9 @@ static void nothing_changes(void)
         made += go_16g() == 0;
     IS(made, 0, "an end for good");
     IS(gn_go_count(), n, "no goroutine comes of it");
-    IS(mm_free_frames(), free, "nor does it take a frame");
-    IS(mm_commit().committed, promised, "or a promise");
+    // What can be spared elsewhere is asked for before it fails: that comes back.
+    ok(mm_free_frames() >= free, "nor does it take a frame");
+    ok(mm_commit().committed <= promised, "or a promise");
 }
 
 int main(void)
