@@ -82,7 +82,10 @@ static struct counter counters[] = {
     {.count = spinning},  {.count = allocating}, {.count = suspending},
     {.count = suspending}};
 
-enum { COUNTERS = sizeof counters / sizeof counters[0] };
+enum {
+    COUNTERS = sizeof counters / sizeof counters[0],
+    SIMPLE = COUNTERS - 2, // those that suspend nobody
+};
 
 static void start(struct gn_wg *all)
 {
@@ -108,15 +111,19 @@ static void they_stand_still(void)
 
     start(&all);
     for (unsigned r = 0; r < rounds; r++) {
+        // Two at once: the first may be about to bring somebody to rest, too.
         struct counter *c = &counters[arch_random() % COUNTERS];
+        struct counter *d = &counters[arch_random() % SIMPLE];
 
-        if (!g_suspend(c->g))
+        if (!g_suspend(c->g) || (d != c && !g_suspend(d->g)))
             abort();
-        uint64_t n = c->n;
+        uint64_t n = c->n, m = d->n;
 
         for (unsigned i = 0; i < arch_random() % 5; i++)
             gn_yield();
-        moved += c->n != n;
+        moved += c->n != n || d->n != m;
+        if (d != c)
+            g_resume(d->g);
         g_resume(c->g);
     }
     IS(moved, 0, "who is suspended does nothing");

@@ -12,15 +12,30 @@
 // to look at `held`. On the CPU that runs g it makes something pending, and g leaves
 // when its no-preempt count is zero.
 //
-// One at a time brings somebody to rest (`busy`); so two cannot come to rest because of
-// each other, and then wait for ever.
+// One at a time brings somebody to rest; so two cannot come to rest because of each
+// other, and then wait for ever. They take turns, first come, first served: the turn is
+// held while other CPUs answer, and who only tried now and then might never find it free.
+//
+// Locks: turn.lock protects whose turn it is and who waits, whose records lie on their
+// stacks. It is taken on the system stack (R5).
 //
 // Source: Go, src/runtime/preempt.go (suspendG).
 
 #include "runtime/sched/p.h"
 
 enum { NOT_HELD, HELD, HELD_READY };
-static _Atomic bool busy;
+
+struct waiter {
+    struct g *g;
+    struct waiter *next;
+    bool ours; // the turn
+};
+
+static struct {
+    struct spinlock lock;
+    bool taken;
+    struct waiter *first, *last;
+} turn;
 
 enum { SPINS = 200, NAPS = 50, NAP_NS = 20000 };
 
@@ -65,17 +80,89 @@ static void nap(void)
     g_sleep_until(arch_mono_ns() + NAP_NS);
 }
 
+static bool turn_try_locked(struct waiter *w)
+{
+    w->ours = !turn.taken;
+    turn.taken = true;
+    return w->ours;
+}
+
+static void turn_try(void *w)
+{
+    spin_lock(&turn.lock);
+    turn_try_locked(w);
+    spin_unlock(&turn.lock);
+}
+
+// In the loop: the caller has left its stack.
+static void turn_await(void *arg)
+{
+    struct waiter *w = arg;
+
+    spin_lock(&turn.lock);
+    bool ours = turn_try_locked(w);
+
+    if (!ours) {
+        w->next = NULL;
+        *(turn.first != NULL ? &turn.last->next : &turn.first) = w;
+        turn.last = w;
+    }
+    spin_unlock(&turn.lock);
+    if (ours)
+        g_ready(w->g);
+}
+
+// It is the turn of the first who is not at rest. Those before may rest for long, and
+// then try again: who holds them may want a turn before that.
+static void turn_pass(void *woken)
+{
+    spin_lock(&turn.lock);
+    struct waiter *w = *(struct waiter **)woken = turn.first;
+
+    while (w != NULL && atomic_load(&w->g->held) != NOT_HELD)
+        w = w->next;
+    turn.taken = w != NULL;
+    turn.first = NULL;
+    if (w != NULL) {
+        w->ours = true;
+        turn.first = w->next;
+        w->next = NULL;
+    }
+    spin_unlock(&turn.lock);
+}
+
+static void turn_take(void)
+{
+    struct waiter me = {.g = g_current()};
+
+    arch_on_system_stack(turn_try, &me);
+    while (!me.ours)
+        g_park("suspend", turn_await, &me);
+}
+
+static void turn_give(void)
+{
+    struct waiter *woken;
+
+    arch_on_system_stack(turn_pass, &woken);
+    while (woken != NULL) {
+        struct waiter *next = woken->next;
+
+        g_ready(woken->g); // its record may be gone from here on
+        woken = next;
+    }
+}
+
 // The caller's turn, and nobody else's wish on g.
 static void wish(struct g *g)
 {
     for (;;) {
         uint8_t held = NOT_HELD;
 
-        if (!atomic_exchange(&busy, true)) {
-            if (atomic_compare_exchange_strong(&g->held, &held, HELD))
-                return;
-            atomic_store(&busy, false); // who holds g may need it before
-        }
+        turn_take();
+        if (atomic_compare_exchange_strong(&g->held, &held, HELD))
+            return;
+        turn_give(); // who holds g may need it before
         nap();
     }
 }
@@ -96,7 +183,7 @@ bool g_suspend(struct g *g)
         else
             nap();
     }
-    atomic_store(&busy, false);
+    turn_give();
     if (g->state != G_FREE)
         return true;
     g_resume(g);
