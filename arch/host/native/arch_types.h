@@ -96,24 +96,29 @@ static inline void arch_set_local(void *p)
     native_cpu.local = p;
 }
 
-// In a register: on memory these instructions are slow.
+typedef uint16_t __attribute__((may_alias)) native_bits;
+
+// In a register: on memory these instructions are slow. And in small pieces, so that
+// fewer objects wait for what has just been stored for another.
 static inline bool arch_bit_set(uint64_t *map, uint64_t bit)
 {
-    uint64_t word = map[bit / 64];
+    native_bits *part = (native_bits *)map + bit / 16;
+    uint32_t word = *part;
     bool was;
 
-    __asm__("btsq %2, %0" : "+r"(word), "=@ccc"(was) : "r"(bit));
-    map[bit / 64] = word;
+    __asm__("btsw %w2, %w0" : "+r"(word), "=@ccc"(was) : "r"(bit));
+    *part = (uint16_t)word;
     return was;
 }
 
 static inline bool arch_bit_clear(uint64_t *map, uint64_t bit)
 {
-    uint64_t word = map[bit / 64];
+    native_bits *part = (native_bits *)map + bit / 16;
+    uint32_t word = *part;
     bool was;
 
-    __asm__("btrq %2, %0" : "+r"(word), "=@ccc"(was) : "r"(bit));
-    map[bit / 64] = word;
+    __asm__("btrw %w2, %w0" : "+r"(word), "=@ccc"(was) : "r"(bit));
+    *part = (uint16_t)word;
     return was;
 }
 
