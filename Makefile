@@ -65,9 +65,9 @@ image    := $(out)/$(app).elf
 # Everything reachable from an interrupt or a fault: general registers only (R2)
 nofpu_srcs := $(wildcard boot/*.c boot/*.S $(filter-out $(if $(DEBUG),,arch/rank.c),$(wildcard arch/*.c)) arch/x86_64/*.c \
                 arch/x86_64/*.S arch/drivers/*.c mm/*.c runtime/sched/*.c \
-                runtime/stack/*.c runtime/sync/*.c runtime/debug/*.c runtime/mem/*.c \
+                runtime/stack/*.c runtime/sync/*.c runtime/chan/*.c runtime/time/*.c runtime/debug/*.c runtime/mem/*.c \
                 runtime/heap/*.c)
-libc_srcs  := $(wildcard runtime/libc/*.c)
+libc_srcs  := $(wildcard runtime/libc/*.c runtime/panic/*.c)
 kernel_objs := $(patsubst %,$(O)/obj/%.o,$(nofpu_srcs) $(libc_srcs))
 app_objs    = $(patsubst %,$(out)/obj/%.o,$(subst ../,__/,$(APP_SRCS:/%=_root/%)))
 
@@ -124,10 +124,13 @@ $(newlib_stamp): FORCE
 	@tools/newlib --cc $(NEWLIB_CC) $(NEWLIB)
 	@[ -e $@ ] && [ -z "$$(find $(NEWLIB) -maxdepth 1 -name '.stamp-*' -newer $@)" ] || touch $@
 
-$(O)/obj/runtime/libc/%.c.o: runtime/libc/%.c $(flags_file) $(newlib_stamp)
-	@mkdir -p $(@D)
-	$(call say,CC,$<)
-	$(Q)$(CC) $(kernel) $(libc_defs) $(size) -c $< -o $@
+define libc_rule
+$(O)/obj/runtime/$(1)/%.c.o: runtime/$(1)/%.c $(flags_file) $(newlib_stamp)
+	@mkdir -p $$(@D)
+	$$(call say,CC,$$<)
+	$$(Q)$$(CC) $$(kernel) $$(libc_defs) $$(size) -c $$< -o $$@
+endef
+$(foreach d,libc panic,$(eval $(call libc_rule,$(d))))
 
 $(O)/obj/%.c.o: %.c $(flags_file) $(newlib_stamp)
 	@mkdir -p $(@D)
@@ -181,7 +184,7 @@ runtime_obj := $(O)/gneiss.o
 api_objs    := $(O)/obj/runtime/libc/% $(O)/obj/runtime/mem/% \
                  $(O)/obj/runtime/heap/api.c.o $(O)/obj/runtime/heap/stats.c.o \
                  $(O)/obj/runtime/sched/cpu.c.o $(O)/obj/runtime/sched/go.c.o $(O)/obj/runtime/stack/api.c.o \
-                 $(O)/obj/runtime/sync/%
+                 $(O)/obj/runtime/sync/% $(O)/obj/runtime/chan/% $(O)/obj/runtime/time/% $(O)/obj/runtime/panic/%
 kernel_link := $(if $(filter host-tests/%,$(APP)),$(kernel_objs),$(runtime_obj))
 $(runtime_obj): $(kernel_objs) $(kernel_stamp) tools/public-symbols Makefile
 	$(Q)$(LD) -r --unique -o $@.all $(kernel_objs)
@@ -313,7 +316,7 @@ native_srcs := $(patsubst %,arch/x86_64/%,switch.S ctx.c report.c) \
                  $(wildcard arch/host/process/*.[cS]) \
                  $(patsubst %,arch/%.c,fmt option random) \
                  $(filter-out %/input.c,$(wildcard runtime/sched/*.c)) \
-                 $(patsubst %,runtime/stack/%.c,api stack) $(wildcard runtime/sync/*.c) \
+                 $(patsubst %,runtime/stack/%.c,api stack) $(wildcard runtime/sync/*.c runtime/chan/*.c runtime/time/*.c runtime/panic/*.c) \
                  $(wildcard runtime/debug/*.c) $(wildcard runtime/native/*.c)
 native_objs := $(native_srcs:%=$(native_out)/%.o)
 native_obj  := $(native_out)/gneiss.o
@@ -364,7 +367,7 @@ host: $(host_app)
 .PHONY: host-go
 host-go:
 	@for app in ring mergesort pwordcount host-tests/guest/goroutines.c \
-	   host-tests/guest/suspend.c host-tests/guest/godie.c; do \
+	   $(patsubst %,host-tests/guest/%.c,suspend godie go_chan go_panic go_die); do \
 	   $(MAKE) -s --no-print-directory host-app APP=$$app || exit 1; done
 
 new:

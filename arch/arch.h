@@ -81,6 +81,13 @@ uintptr_t arch_trap_frameless_caller(const struct trap_frame *tf,
                                      uintptr_t start,
                                      bool (*readable)(uintptr_t, size_t));
 
+// Has the interrupted code call fn(a, b, pc) when the handler returns, from where it
+// stands, pc: on its stack, below what it may use there. False: it cannot, since
+// interrupts are off there.
+MUST_USE bool arch_trap_call(struct trap_frame *tf,
+                             void (*fn)(uintptr_t a, uintptr_t b, uintptr_t pc),
+                             uintptr_t a, uintptr_t b);
+
 // Prints the registers to stderr, some to a line. Context: report.
 void arch_trap_print_registers(const struct trap_frame *tf);
 
@@ -214,7 +221,7 @@ struct arch_hooks {
     void (*kick)(void);
     // A fault that nobody served, or a trap: report and end. On the system or
     // emergency stack; never returns.
-    void (*fatal)(const struct trap_frame *tf);
+    void (*fatal)(struct trap_frame *tf);
 };
 
 extern struct arch_hooks arch_hooks;

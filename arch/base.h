@@ -12,6 +12,7 @@
 #define NORETURN __attribute__((noreturn))
 #define BOOT_ONLY                                                              \
     __attribute__((section(".bss.0boot"))) // zero, given back later
+#define NOINLINE         __attribute__((noinline))
 #define COLD             __attribute__((cold, noinline)) // small rather than fast
 #define PRINTF(f, a)     __attribute__((format(printf, f, a)))
 #define WEAK             __attribute__((weak))

@@ -15,6 +15,8 @@
 // (`make DEBUG=1`) each knows its rank, and who breaks the order is reported.
 enum lock_rank {
     RANK_SYNC,    // 0, what zero means: of a program's objects. One at a time
+    RANK_TIMER,   // runtime/sched/time.c
+    RANK_CHAN,    // runtime/chan: several, in the order of their addresses
     RANK_ASKING,  // runtime/heap/heap.c
     RANK_CENTRAL, // runtime/heap/central.c
     RANK_HEAP,    // runtime/heap/pages.c

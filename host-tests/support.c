@@ -23,6 +23,14 @@ void panic(const char *fmt, ...)
     abort();
 }
 
+// Of runtime/debug, for the scheduler.
+NORETURN void panic_deadlock(void);
+
+void panic_deadlock(void)
+{
+    panic("fatal error: all goroutines are asleep - deadlock!");
+}
+
 // cmocka takes SIGSEGV for itself before each test; here it belongs to the
 // machine (arch/host) and to the sanitizers.
 void (*signal(int sig, void (*handler)(int)))(int)

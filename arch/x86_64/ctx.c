@@ -54,3 +54,23 @@ bool arch_ctx_where(const struct arch_ctx *ctx,
     *fp = sp[RBP];
     return true;
 }
+
+void trap_called(void);
+
+bool arch_trap_call(struct trap_frame *tf,
+                    void (*fn)(uintptr_t, uintptr_t, uintptr_t), uintptr_t a,
+                    uintptr_t b)
+{
+    enum { IF = 1 << 9, DF = 1 << 10 };
+
+    if ((tf->rflags & IF) == 0)
+        return false;
+    tf->rax = (uintptr_t)fn;
+    tf->rdi = a;
+    tf->rsi = b;
+    tf->rdx = tf->rip;
+    tf->rip = (uintptr_t)trap_called;
+    tf->rsp = align_down(tf->rsp - RED_ZONE, 16);
+    tf->rflags &= ~(uint64_t)DF;
+    return true;
+}

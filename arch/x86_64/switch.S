@@ -81,4 +81,13 @@ ctx_first:
     ud2
     .size ctx_first, . - ctx_first
 
+// Where code that a trap interrupted goes on instead (arch_trap_call): calls rax as if
+// the instruction at rdx had.
+    .globl trap_called
+    .type trap_called, @function
+trap_called:
+    pushq %rdx
+    jmp *%rax
+    .size trap_called, . - trap_called
+
     .section .note.GNU-stack, "", @progbits

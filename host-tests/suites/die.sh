@@ -37,10 +37,10 @@ die exec_stack 2 "$forbidden \(execution" \
 die exec_rodata 2 "$forbidden \(execution" "$n: read-only data" "$call"
 die exec_data 2 "$forbidden \(execution" "$n: data or bss" "$call"
 die exec_direct 2 "$forbidden \(execution" "$n: the direct map" "$call"
-die nil_read 2 '^panic: nil pointer dereference \(read of 0x10\)' \
+die nil_read 2 '^panic: runtime error: .*nil pointer dereference \(read of 0x10\)' \
     '0x10: the nil page' "$read" nil_read
-die nil_write 2 '^panic: nil pointer dereference \(write of 0x0\)' "$write"
-die nil_call 2 '^panic: nil pointer dereference \(execution of 0x0\)' "$call"
+die nil_write 2 '^panic: runtime error: .*nil pointer dereference \(write of 0x0\)' "$write"
+die nil_call 2 '^panic: runtime error: .*nil pointer dereference \(execution of 0x0\)' "$call"
 die low_read 2 '^panic: invalid memory access \(read of 0x12345678\)' \
     '0x12345678: the low 4 GiB, never mapped' "$read"
 die wild_write 2 '^panic: invalid memory access \(write' 'no region' "$write"
@@ -62,7 +62,7 @@ die nil_in_qsort 2 "$read" "$(marker compare_nil compare)" \
     '#2 .* qsort\+.* .*qsort\.c:[0-9]+' "$(marker nil_in_qsort nil_in_qsort)"
 die system_overflow 2 '^fatal error: system stack overflow on CPU 1' \
     'CPU 1 of 2' "$(marker deep_irq deep_irq)"
-die divide_by_zero 2 '^panic: integer divide error' "$(marker divide divide)"
+die divide_by_zero 2 '^panic: runtime error: integer divide by zero' "$(marker divide divide)"
 die invalid_opcode 2 '^panic: invalid opcode' \
     "$(marker invalid_opcode invalid_opcode)"
 die double_fault 2 '^panic: double fault' "$read" double_fault

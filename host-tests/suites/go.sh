@@ -25,11 +25,55 @@ repeat_case() # image
 add go/preempt-repeats repeat_case @goroutines
 add options/stress bad_option 'stress=oom: preempt: goroutines' @hello stress=oom
 
+# Channels, panics, time: after Go's own tests (go-tests.tsv).
+for cpus in 1 2 4; do
+    add "go/chan-${cpus}cpu" tap -c "$cpus" @go_chan
+    add "go/chan-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_chan 50
+    add "go/panic-${cpus}cpu" tap -c "$cpus" @go_panic
+    add "go/panic-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_panic
+done
+
+# How a program ends: name, lines of stderr that have to be there.
+ends() # name, regular expressions...
+{
+    local name=$1
+    shift
+    add "go/die-$name" dies 2 "$@" -- -c 2 @go_die "$name"
+}
+running='^goroutine 1 \[running\]: main'
+asleep='^fatal error: all goroutines are asleep - deadlock!'
+ends panic '^deferred$' '^panic: panic 1 of none$' "$running" '#[0-9]+ .* panic_now\+'
+ends double '^panic: panic 1 of none$' '^.panic: second$' "$running" '#[0-9]+ .* double_panic\+'
+ends repanic '^panic: panic 1 of none \[recovered\]$' '^.panic: again$' "$running"
+ends recursive '^panic: zero$' '^.panic: second$' '^.panic: panic 1 of one$'
+ends nil '^deferred$' '^panic: runtime error: invalid memory address or nil pointer dereference$' \
+    '^\[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x' '#[0-9]+ .* nil_deref\+'
+ends nil-plain '^panic: runtime error: invalid memory address or nil pointer dereference \(write of 0x8\)'
+ends divide '^deferred$' '^panic: runtime error: integer divide by zero$' \
+    '^\[signal SIGFPE: floating-point exception code=0x1' '#[0-9]+ .* divide\+'
+ends goroutine '^panic: panic 1 of none$' '^goroutine 2 \[running\]' '^goroutine 1 \[sleep\]: main'
+ends close '^panic: close of closed channel$' '#[0-9]+ .* closes_twice\+'
+ends goexit-panic '^panic: panic 1 of none$' "$running"
+ends deadlock "$asleep" '^goroutine 1 \[chan receive\]: main' '^goroutine 3 \[chan receive\]'
+ends deadlock-select "$asleep" '^goroutine 1 \[select \(no cases\)\]: main'
+ends deadlock-wg "$asleep" '^goroutine 1 \[sync.WaitGroup.Wait\]: main'
+ends deadlock-later "$asleep" '^goroutine 1 \[chan receive\]: main'
+ends deadlock-timer "$asleep" '^goroutine 1 \[chan receive\]: main'
+ends deadlock-goexit "$asleep" '^goroutine 2 \[chan receive\]'
+ends deadlock-none '^fatal error: no goroutines \(main called gn_goexit\) - deadlock!'
+recovered_case() # image
+{
+    guest -c 2 "$1" recovered
+    status_is 0
+    err_has '^deferred$'
+}
+add go/die-not-recovered recovered_case @go_die
+
 waiter='^goroutine [0-9]+ \[sync\.WaitGroup\.Wait\]: waiter'
 sleeper='^goroutine [0-9]+ \[sleep\]: sleeper'
 looper='^goroutine [0-9]+ \[(runnable|running)\]: looper'
 for cpus in 1 2; do
-    add "go/dump-panic-${cpus}cpu" dies 2 '^panic: nil pointer' "$waiter" "$sleeper" "$looper" \
+    add "go/dump-panic-${cpus}cpu" dies 2 '^panic: runtime error: .*nil pointer' "$waiter" "$sleeper" "$looper" \
         "#[0-9]+ .* wait_for_ever\+" "#[0-9]+ .* sleep_long\+" -- -c $cpus @godie panic
 done
 add go/dump-negative dies 2 '^panic: sync: negative WaitGroup counter' "$waiter" -- -c 2 @godie negative
@@ -134,9 +178,9 @@ go_debug_case() # no image: its own build
     tap -c 2 "$build/heap/heap.elf" 3000
     guest "$build/rank/rank.elf" none
     status_is 0
-    dies 2 '^panic: spinlock 0x[0-9a-f]+ of rank 5: CPU 0 holds 0x[0-9a-f]+ of rank 6' \
+    dies 2 '^panic: spinlock 0x[0-9a-f]+ of rank 7: CPU 0 holds 0x[0-9a-f]+ of rank 8' \
         ' take\+' -- "$build/rank/rank.elf" order
-    dies 2 '^panic: spinlock 0x[0-9a-f]+ of rank 6: CPU 0 holds 0x[0-9a-f]+ of rank 6' \
+    dies 2 '^panic: spinlock 0x[0-9a-f]+ of rank 8: CPU 0 holds 0x[0-9a-f]+ of rank 8' \
         -- "$build/rank/rank.elf" twice
 }
 add go/debug go_debug_case

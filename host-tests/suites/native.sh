@@ -8,7 +8,7 @@ for seed in 1 2 3 4 5 6; do
     add "host/go-preempt-$seed" native_tap $((1 + seed % 4)) "stress=preempt seed=$seed" +host-go
 done
 for cpus in 1 2; do
-    add "host/go-panic-${cpus}cpu" native_dies "$cpus" '' panic '^panic: nil pointer' \
+    add "host/go-panic-${cpus}cpu" native_dies "$cpus" '' panic '^panic: runtime error: .*nil pointer' \
         "$waiter" "$sleeper" "$looper" "#[0-9]+ .* wait_for_ever\+" +host-go
     add "host/go-overflow-${cpus}cpu" native_dies "$cpus" '' overflow \
         '^runtime: goroutine stack exceeds 1048576-byte limit' \
@@ -17,9 +17,18 @@ done
 add host/go-negative native_dies 2 '' negative '^panic: sync: negative WaitGroup counter' \
     "$waiter" +host-go
 for cpus in 1 2 4; do
-    add "host/go-suspend-${cpus}cpu" native_suspend "$cpus" sched.slice=1 +host-go
+    add "host/go-suspend-${cpus}cpu" native_points "$cpus" sched.slice=1 suspend 100 +host-go
 done
-add host/go-suspend-stress native_suspend 4 "stress=preempt seed=9" +host-go
+add host/go-suspend-stress native_points 4 "stress=preempt seed=9" suspend 100 +host-go
+for cpus in 1 2 4; do
+    add "host/go-chan-${cpus}cpu" native_points "$cpus" '' go_chan +host-go
+    add "host/go-try-${cpus}cpu" native_points "$cpus" '' go_panic host +host-go
+done
+add host/go-chan-stress native_points 4 "stress=preempt seed=3" go_chan 50 +host-go
+add host/go-deadlock native_ends 2 deadlock '^fatal error: all goroutines are asleep - deadlock!' \
+    '^goroutine 1 \[chan receive\]: main' +host-go
+add host/go-unrecovered native_ends 2 nil '^panic: runtime error: invalid memory address or nil' \
+    ' nil_deref\+' +host-go
 add host/go-watch native_watch +host-go
 add host/go-key native_key +host-go
 add host/go-wrong native_wrong +host-go
@@ -47,9 +56,9 @@ native_tap() # CPUs, options
     check_tap out "# end"
 }
 
-native_suspend() # CPUs, options
+native_points() # CPUs, options, program, argument...
 {
-    native "$1" "$2" suspend 100
+    native "$@"
     status_is 0
     check_tap out "# end"
 }
@@ -60,6 +69,15 @@ native_dies() # CPUs, options, argument, regex...
     status_is 2
     out_has '^still here$'
     for regex in "${@:4}"; do
+        err_has "$regex"
+    done
+}
+
+native_ends() # CPUs, what, regex...
+{
+    native "$1" '' go_die "$2"
+    status_is 2
+    for regex in "${@:3}"; do
         err_has "$regex"
     done
 }

@@ -44,3 +44,15 @@ void dump_serve(void);
 // As panic(), for the C library: ends with this status, and with no more than
 // `what` as the first line.
 NORETURN void panic_status(int status, const char *what);
+
+// Has tf go on in a panic of its goroutine if the trap has to become one, and returns
+// true. NULL: there is nobody who could want that. Context: hooks.fatal.
+extern bool (*panic_of_trap)(struct trap_frame *tf, const struct arch_trap *t);
+
+// The end of a program by a panic of its own: prints what print(arg) does, where, and
+// all goroutines. Context: goroutine.
+NORETURN void panic_report(void (*print)(const void *), const void *arg);
+
+// The end of a program in which nobody can go on any more. Context: the scheduler's
+// loop.
+NORETURN void panic_deadlock(void);

@@ -106,7 +106,7 @@ static uint64_t dump_again(uint64_t now)
 
 void dump_init(void)
 {
-    static struct sched_timer timer = {.fn = dump_again};
+    static struct sched_timer timer = {.fn = dump_again, .wakes_nobody = true};
 
     arch_console_on_key(on_key);
     if (every_s > 0)

@@ -18,6 +18,8 @@
 
 enum { STATUS_PANIC = 2, NOBODY = -1 };
 
+bool (*panic_of_trap)(struct trap_frame *, const struct arch_trap *);
+
 static _Atomic int panicking = NOBODY; // CPU id of the first
 
 // Returns when this CPU is the one to report.
@@ -82,6 +84,28 @@ void panic_status(int status, const char *what)
     report_here(status, (uintptr_t)__builtin_frame_address(0));
 }
 
+void panic_report(void (*print)(const void *), const void *arg)
+{
+    struct g *g = g_current();
+
+    enter();
+    print(arg);
+    fmt_err("\ngoroutine %lu [running]: %s\n", (unsigned long)g->id, g->name);
+    backtrace_print(0, 0, (uintptr_t)__builtin_frame_address(0));
+    dump_goroutines(g);
+    arch_power_off(STATUS_PANIC);
+}
+
+void panic_deadlock(void)
+{
+    enter();
+    fmt_err("fatal error: %s - deadlock!\n",
+            g_count() > 0 ? "all goroutines are asleep"
+                          : "no goroutines (main called gn_goexit)");
+    dump_goroutines(NULL);
+    arch_power_off(STATUS_PANIC);
+}
+
 // The canary of a returning function is damaged (-fstack-protector).
 NORETURN void __stack_chk_fail(void);
 
@@ -129,7 +153,8 @@ static void page_fault_headline(const struct arch_trap *t)
         break;
     }
     if (t->va < PAGE_SIZE)
-        what = "nil pointer dereference";
+        what = "runtime error: invalid memory address or nil pointer "
+               "dereference";
     else if (t->present || mm_last_fault() == FAULT_DENIED)
         what = "forbidden memory access";
     fmt_err("panic: %s (%s of 0x%lx)\n", what, access, (unsigned long)t->va);
@@ -145,8 +170,8 @@ static void headline(const struct arch_trap *t)
     } else if (t->kind == TRAP_PAGE_FAULT) {
         page_fault_headline(t);
     } else if (t->kind == TRAP_DIVIDE) {
-        fmt_err("panic: integer divide error (by zero, or the quotient is too "
-                "large)\n");
+        fmt_err("panic: runtime error: integer divide by zero (or the quotient "
+                "is too large)\n");
     } else {
         fmt_err("panic: %s (vector %u, error 0x%lx)\n", t->name, t->vector,
                 (unsigned long)t->error);
@@ -176,10 +201,12 @@ static void print_backtrace(const struct trap_frame *tf,
     backtrace_print(t->pc, backtrace_frameless(tf, t->pc), t->fp);
 }
 
-static void fatal(const struct trap_frame *tf)
+static void fatal(struct trap_frame *tf)
 {
     struct arch_trap t = arch_trap_read(tf);
 
+    if (panic_of_trap != NULL && panic_of_trap(tf, &t))
+        return;
     enter();
     headline(&t);
     print_where();

@@ -82,6 +82,8 @@ void lock_acquire(struct __lock *l)
     struct g *self = g_current();
     struct waiter w = {.g = self};
 
+    if (self != NULL)
+        g_add_locks(1);
     touch_stack();
     spin_lock(&l->guard);
     if (take(l, self)) {
@@ -107,6 +109,8 @@ bool lock_try_acquire(struct __lock *l)
     spin_lock(&l->guard);
     taken = take(l, self);
     spin_unlock(&l->guard);
+    if (taken && self != NULL)
+        g_add_locks(1);
     return taken;
 }
 
@@ -127,6 +131,8 @@ void lock_release(struct __lock *l)
         }
     }
     spin_unlock(&l->guard);
+    if (self != NULL)
+        g_add_locks(-1);
     if (next)
         g_ready(next);
 }

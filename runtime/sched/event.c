@@ -45,6 +45,9 @@ void event_wait(struct event *e, const char *why)
 {
     struct wait w = {e, g_current()};
 
-    if (!atomic_exchange(&e->happened, false))
-        g_park(why, publish, &w);
+    if (atomic_exchange(&e->happened, false))
+        return;
+    sched_await_interrupt(1);
+    g_park(why, publish, &w);
+    sched_await_interrupt(-1);
 }

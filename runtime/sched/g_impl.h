@@ -23,12 +23,11 @@ enum g_state {
 // the queue that it is on; [mm] mm_lock; [c] constant while in use.
 struct g {
     struct arch_ctx ctx;   // [s]
-    struct g *next;        // [s] run queue, wake list, sleepers, free slots
+    struct g *next;        // [s] run queue, wake list, free slots
     struct _reent *reent;  // [c] C library state, on its stack
     void *tcb;             // [c] base of %fs
     const char *name;      // [c]
     uint64_t id;           // [c] 1 is main
-    uint64_t wake_ns;      // [s] while it sleeps
     uintptr_t low;         // [mm] lowest page that growth has mapped
     uint32_t window;       // [mm] pages mapped by the last growth
     int cpu;               // [c] the only one that runs it, or G_ANY_CPU
@@ -49,7 +48,7 @@ struct g {
     paddr_t table; // [mm] of the first of 16 slots: the leaf table they share
 };
 
-_Static_assert(sizeof(struct g) == sizeof(struct arch_ctx) + 128,
+_Static_assert(sizeof(struct g) == sizeof(struct arch_ctx) + 120,
                "dead ones keep it");
 
 static inline struct g *g_of_slot(size_t slot)

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "runtime/panic/panic.h"
 #include "runtime/stack/stack.h"
 
 static int start(struct g *g)
@@ -43,7 +44,7 @@ void gn_yield(void)
 
 void gn_goexit(void)
 {
-    g_exit();
+    panic_goexit();
 }
 
 uint64_t gn_go_id(void)

@@ -4,22 +4,30 @@
 #include "runtime/sched/g_impl.h"
 #include "runtime/sched/queue.h"
 
+// A heap of timers, by the time when they are due.
+struct timers {
+    struct spinlock lock;
+    unsigned n, room;
+    struct timers_entry *of;
+};
+
 // Tags: [o] the CPU itself, no-preempt above zero; [a] atomic, anybody; [lock]
 // the lock below.
 struct p {
-    struct arch_ctx loop;       // [o] where the loop stands
-    struct runq q;              // see queue.h
-    struct spinlock lock;       // protects the list of pinned goroutines
-    struct g *first, *last;     // [lock] pinned to this CPU, and ready
-    struct g *_Atomic wake;     // [a] pushed by interrupts of this CPU (R8)
-    struct g *_Atomic running;  // [a] written by the CPU itself; see suspend.c
-    struct g *sleepers;         // [o] by wake_ns
-    struct sched_timer *timers; // [o] few, in no order
-    void (*after)(void *);      // [o] run by the loop after a switch
-    void *after_arg;            // [o]
-    struct full_area *areas;    // [o] free ones, see preempt.c
-    void *stop_area;            // [o] for a stop of the world
-    struct g *resume;           // [o] runs next, it holds stop_area
+    struct arch_ctx loop;      // [o] where the loop stands
+    struct runq q;             // see queue.h
+    struct spinlock lock;      // protects the list of pinned goroutines
+    struct g *first, *last;    // [lock] pinned to this CPU, and ready
+    struct g *_Atomic wake;    // [a] pushed by interrupts of this CPU (R8)
+    struct g *_Atomic running; // [a] written by the CPU itself; see suspend.c
+    struct timers timers;      // see time.c
+    uint64_t first_ns;         // [o] when the first of them is due, or was
+    struct sched_timer *calls; // [o] few, in no order
+    void (*after)(void *);     // [o] run by the loop after a switch
+    void *after_arg;           // [o]
+    struct full_area *areas;   // [o] free ones, see preempt.c
+    void *stop_area;           // [o] for a stop of the world
+    struct g *resume;          // [o] runs next, it holds stop_area
     uint64_t slice_end;   // [o] when to look at the slice; UINT64_MAX: never
     uint32_t picks;       // [o] goroutines begun, but for those that inherit
     uint32_t picks_then;  // [o] at the last look
@@ -40,7 +48,7 @@ struct p *p_of_cpu(unsigned cpu); // NULL before that CPU schedules
 // Arms the CPU's timer for what is due first, but not before a time.
 void time_arm(struct p *p, uint64_t not_before);
 
-// If the timer went off: runs timers and makes sleepers ready that are due, and
+// If the timer went off: fires timers that are due, and
 // arms it again, not before `pause` nanoseconds from now. Returns whether the slice
 // of who runs is over.
 bool time_serve(struct p *p, uint64_t pause);

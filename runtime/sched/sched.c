@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "mm/mm.h"
+#include "runtime/debug/debug.h"
 #include "runtime/libc/libc.h"
 #include "runtime/sched/p.h"
 #include "runtime/stack/stack.h"
@@ -41,6 +42,7 @@ enum {
 static struct p *_Atomic ps[ARCH_MAX_CPUS]; // release: it is complete
 static _Atomic uint64_t idle;               // by CPU, see above
 static _Atomic unsigned spinning;           // CPUs woken to look for work
+static _Atomic uint32_t rested;             // times a CPU has left `idle`
 static struct g_tls_image tls = {.align = 16};
 static _Atomic uint64_t next_id = 1; // relaxed: only uniqueness matters
 static _Atomic size_t count;         // of goroutines; relaxed
@@ -265,6 +267,15 @@ static unsigned random_below(struct p *p, unsigned n)
     return (unsigned)((uint64_t)p->random * n >> 32);
 }
 
+uint32_t sched_random_below(uint32_t n)
+{
+    preempt_disable();
+    uint32_t r = random_below(this_p(), n);
+
+    preempt_enable();
+    return r;
+}
+
 COLD static struct g *steal(struct p *p)
 {
     unsigned n = arch_cpu_count();
@@ -383,6 +394,45 @@ COLD static bool housekeeping(void)
     return frame_zero_ahead();
 }
 
+static _Atomic int interruptible; // goroutines that an interrupt may wake
+
+void sched_await_interrupt(int n)
+{
+    atomic_fetch_add(&interruptible, n);
+}
+
+// Nothing can be woken on p any more but by a goroutine.
+static bool is_dead(struct p *p)
+{
+    for (struct sched_timer *t = p->calls; t != NULL; t = t->next) {
+        if (!t->wakes_nobody)
+            return false;
+    }
+    return p->timers.n == 0 && p->wake == NULL &&
+           *(struct g *volatile *)&p->first == NULL && !runq_has(&p->q);
+}
+
+// Nobody runs, and nothing is left that could change that: Go's checkdead. While all
+// CPUs idle nothing is queued, and no timer set, but by interrupts for those that wait
+// for them. So it is enough that no CPU has left `idle` while we look.
+COLD static void check_dead(void)
+{
+    uint32_t before = atomic_load(&rested);
+    uint64_t there = 0;
+
+    for (unsigned cpu = 0; cpu < arch_cpu_count(); cpu++)
+        there |= (uint64_t)(p_of_cpu(cpu) != NULL) << cpu;
+    if (atomic_load(&idle) != there || atomic_load(&interruptible) != 0 ||
+        globq_has() || stop_wanted)
+        return;
+    for (unsigned cpu = 0; cpu < arch_cpu_count(); cpu++) {
+        if (p_of_cpu(cpu) != NULL && !is_dead(p_of_cpu(cpu)))
+            return;
+    }
+    if (atomic_load(&idle) == there && atomic_load(&rested) == before)
+        panic_deadlock();
+}
+
 COLD static void rest(struct p *p)
 {
     uint64_t me = UINT64_C(1) << arch_cpu_id();
@@ -392,8 +442,11 @@ COLD static void rest(struct p *p)
         atomic_fetch_sub(&spinning, 1);
     }
     atomic_fetch_or(&idle, me);
-    if (!anybody_has_work())
+    if (!anybody_has_work()) {
+        check_dead();
         arch_idle(work_arrived);
+    }
+    atomic_fetch_add(&rested, 1);
     // Cleared by another: we were woken to look for work, and are counted so.
     p->spinning = (atomic_fetch_and(&idle, ~me) & me) == 0;
 }
@@ -403,6 +456,7 @@ COLD static struct p *new_p(void)
     struct p *p = mm_boot_page();
 
     spin_init(&p->lock, RANK_SCHED);
+    spin_init(&p->timers.lock, RANK_TIMER);
     preempt_init(p);
     mm_cpu_init();
     p->random = (uint32_t)arch_random();
@@ -451,6 +505,8 @@ struct tcb {
     void (*start_fn)(void *);
     void *locals; // see go.c
     void (*drop_locals)(void *);
+    void *unwind; // see runtime/panic
+    unsigned locks;
 };
 
 _Static_assert(offsetof(struct tcb, limit) == 0x70, "ABI of split stacks");
@@ -499,6 +555,26 @@ void g_set_locals(void *locals, void (*drop)(void *))
 
     t->locals = locals;
     t->drop_locals = drop;
+}
+
+static struct tcb *my_tcb(void)
+{
+    return g_current()->tcb;
+}
+
+void **g_unwind(void)
+{
+    return &my_tcb()->unwind;
+}
+
+unsigned g_locks(void)
+{
+    return my_tcb()->locks;
+}
+
+void g_add_locks(int n)
+{
+    my_tcb()->locks += (unsigned)n;
 }
 
 // ---- leaving ----
@@ -590,6 +666,8 @@ struct g *g_create_limited(void (*fn)(void *), void *arg, const char *name,
     t->start_fn = fn;
     t->start_arg = arg;
     t->locals = NULL;
+    t->unwind = NULL;
+    t->locks = 0;
     g->tcb = t;
     g->reent = libc_thread_new((void *)(end - layout.libc));
     g->name = name;

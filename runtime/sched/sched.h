@@ -54,6 +54,10 @@ void g_ready(struct g *g);
 // The same from an interrupt: pushes it on this CPU's wake list (R8).
 void g_ready_from_interrupt(struct g *g);
 
+// n more goroutines wait, or are about to, for what an interrupt says; or -n fewer,
+// which go on. While there are any it is no deadlock that nobody runs.
+void sched_await_interrupt(int n);
+
 // Lets others run first. Context: goroutine, no-preempt 0.
 void g_yield(void);
 
@@ -68,6 +72,7 @@ struct sched_timer {
     uint64_t (*fn)(uint64_t now);
     uint64_t at;
     struct sched_timer *next;
+    bool wakes_nobody; // a deadlock is one nevertheless
 };
 
 // Has t->fn called on this CPU at mono_ns or soon after, whatever it runs then. t
@@ -107,6 +112,17 @@ size_t g_count(void);
 // it is not NULL, on the goroutine.
 void *g_locals(void);
 void g_set_locals(void *locals, void (*drop)(void *));
+
+// The caller's records of what it has deferred and tried (runtime/panic).
+void **g_unwind(void);
+
+// Locks of the C library that the caller holds (runtime/libc/locks.c counts them): while
+// it does, nothing may jump out of its calls.
+unsigned g_locks(void);
+void g_add_locks(int n);
+
+// 0..n-1, from this CPU's source. Context: any but interrupt and NMI.
+uint32_t sched_random_below(uint32_t n);
 
 uint64_t g_id(const struct g *g);
 const char *g_name(const struct g *g);

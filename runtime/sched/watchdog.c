@@ -76,7 +76,7 @@ static uint64_t look(uint64_t now)
 
 void watchdog_init(void)
 {
-    static struct sched_timer timer = {.fn = look};
+    static struct sched_timer timer = {.fn = look, .wakes_nobody = true};
 
     if (every_s > 0)
         sched_timer_set(&timer, arch_mono_ns() + every_ns());

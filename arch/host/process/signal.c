@@ -350,6 +350,20 @@ void arch_stop_this(void)
 
 // ---- traps ----
 
+// As arch_trap_call has left it.
+static void go_on_at(ucontext_t *uc, const struct trap_frame *tf)
+{
+    greg_t *r = uc->uc_mcontext.gregs;
+
+    r[REG_RAX] = (greg_t)tf->rax;
+    r[REG_RDI] = (greg_t)tf->rdi;
+    r[REG_RSI] = (greg_t)tf->rsi;
+    r[REG_RDX] = (greg_t)tf->rdx;
+    r[REG_RIP] = (greg_t)tf->rip;
+    r[REG_RSP] = (greg_t)tf->rsp;
+    r[REG_EFL] = (greg_t)tf->rflags;
+}
+
 static void on_trap(int number, siginfo_t *info, void *uc)
 {
     struct trap_frame tf;
@@ -362,8 +376,10 @@ static void on_trap(int number, siginfo_t *info, void *uc)
     read_frame(&tf, uc);
     this_cpu()->nopreempt++;
     if (arch_hooks.fault == NULL ||
-        !arch_hooks.fault(tf.cr2, arch_trap_read(&tf).access, tf.rsp))
+        !arch_hooks.fault(tf.cr2, arch_trap_read(&tf).access, tf.rsp)) {
         arch_hooks.fatal(&tf);
+        go_on_at(uc, &tf);
+    }
     this_cpu()->nopreempt--;
 }
 

@@ -18,7 +18,7 @@
 enum { RAM = 16 * MIB, CPUS = 4, MANY = 700, TURNS = 30000 };
 
 static struct runq queue[CPUS];
-static struct g gs[MANY]; // wake_ns counts the turns of each, stored plainly
+static struct g gs[MANY]; // since counts the turns of each, stored plainly
 static _Atomic uint64_t turns, wrong;
 static _Atomic unsigned done;
 static _Atomic bool go;
@@ -64,7 +64,7 @@ static void work(unsigned cpu)
 
         if (was != G_READY)
             atomic_fetch_add(&wrong, 1);
-        g->wake_ns++;
+        g->since++;
         atomic_fetch_add_explicit(&turns, 1, memory_order_relaxed);
         atomic_store_explicit(&g->state, G_READY, memory_order_relaxed);
         rng = rng * 6364136223846793005 + 1442695040888963407;
@@ -127,7 +127,7 @@ static void what_is_put_in_comes_out_once(void **state)
     assert_int_equal(left, MANY);
     assert_false(globq_has());
     for (unsigned i = 0; i < MANY; i++)
-        sum += gs[i].wake_ns;
+        sum += gs[i].since;
     assert_int_equal(sum, turns);
     assert_int_equal(wrong, 0);
     preempt_enable();

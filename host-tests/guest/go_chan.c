@@ -1,0 +1,1195 @@
+// Channels and select, after Go's own tests: src/runtime/chan_test.go, test/chan/*.go,
+// test/closedchan.go, test/chancap.go. Each point begins with the name of the test
+// that it answers (go-tests.tsv lists them all).
+//
+// usage: go_chan [ROUNDS]
+
+#include "host-tests/guest/tap.h"
+
+#include <gneiss/chan.h>
+#include <gneiss/go.h>
+#include <gneiss/panic.h>
+#include <gneiss/stack.h>
+#include <gneiss/sync.h>
+#include <gneiss/time.h>
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef gn_chan(int) ints;
+typedef gn_chan(uint64_t) words;
+
+static unsigned rounds = 200;
+
+static void go(void (*fn)(void *), void *arg)
+{
+    if (gn_go(fn, arg) != 0)
+        abort();
+}
+
+static ints make(size_t cap)
+{
+    ints c = gn_make_chan(ints, cap);
+
+    if (c.raw == NULL)
+        abort();
+    return c;
+}
+
+// Whether fn(arg) panics with this text.
+static bool panics(void (*fn)(void *), void *arg, const char *text)
+{
+    struct gn_panic p;
+
+    return !gn_try(fn, arg, &p) && strcmp(p.text, text) == 0;
+}
+
+static void yield_often(void)
+{
+    for (int i = 0; i < 20; i++)
+        gn_yield();
+}
+
+// ---- TestChan, by capacity ----
+
+static _Atomic int state;
+
+static void recv_one(void *c)
+{
+    ints in = {c};
+
+    (void)gn_next(in);
+    state++;
+}
+
+static void send_zero(void *c)
+{
+    ints out = {c};
+
+    gn_send(out, 0);
+    state++;
+}
+
+static void send_hundred(void *c)
+{
+    ints out = {c};
+
+    for (int i = 0; i < 100; i++)
+        gn_send(out, i);
+}
+
+static void ten_blocked(size_t cap)
+{
+    ints c = make(cap);
+
+    state = 0;
+    go(recv_one, c.raw);
+    struct gn_case one = GN_RECV(c, NULL);
+
+    go(recv_one, c.raw);
+    yield_often();
+    if (!(state == 0 && gn_select_try(&one, 1) == -1 &&
+          !gn_try_recv(c, NULL, NULL)))
+        ok(false, "TestChan: an empty channel of %zu gives something", cap);
+    gn_send(c, 0);
+    gn_send(c, 0);
+    while (state != 2)
+        gn_yield();
+    for (size_t i = 0; i < cap; i++)
+        gn_send(c, (int)i);
+    if (gn_try_send(c, 0))
+        ok(false, "TestChan: a full channel of %zu takes more", cap);
+    go(send_zero, c.raw);
+    yield_often();
+    if (state != 2)
+        ok(false, "TestChan: who sends to a full channel does not wait");
+    (void)gn_next(c);
+    while (state != 3)
+        gn_yield();
+    gn_chan_free(c.raw);
+}
+
+static void closed_gives_rest_then_zero(size_t cap)
+{
+    ints c = make(cap);
+    bool got, good = true;
+    int v;
+
+    for (size_t i = 0; i < cap; i++)
+        gn_send(c, (int)i);
+    gn_close(c);
+    for (size_t i = 0; i < cap; i++)
+        good &= gn_recv(c, &v) && v == (int)i;
+    v = 7;
+    good &= !gn_recv(c, &v) && v == 0;
+    v = 7;
+    good &= gn_try_recv(c, &v, &got) && !got && v == 0;
+    if (!good)
+        ok(false, "TestChan: a closed channel of %zu", cap);
+    gn_chan_free(c.raw);
+}
+
+struct pipe {
+    ints c, out;
+};
+
+static void is_told_of_close(void *arg)
+{
+    struct pipe *p = arg;
+    int v;
+
+    gn_send(p->out, gn_recv(p->c, &v) || v != 0);
+}
+
+static void close_wakes(size_t cap)
+{
+    struct pipe p = {make(cap), make(0)};
+
+    go(is_told_of_close, &p);
+    yield_often();
+    gn_close(p.c);
+    if (gn_next(p.out) != 0)
+        ok(false, "TestChan: close of %zu wakes who receives, with zero", cap);
+}
+
+static void values_in_order(size_t cap)
+{
+    ints c = make(cap);
+    bool good = true;
+
+    go(send_hundred, c.raw);
+    for (int i = 0; i < 100; i++)
+        good &= gn_next(c) == i;
+    if (!good)
+        ok(false, "TestChan: 100 values through %zu come in order", cap);
+    yield_often();
+    gn_chan_free(c.raw);
+}
+
+static struct gn_wg all;
+
+struct many {
+    ints c;
+    _Atomic int seen[100];
+};
+
+static void send_all(void *arg)
+{
+    struct many *m = arg;
+
+    for (int i = 0; i < 100; i++)
+        gn_send(m->c, i);
+    gn_wg_done(&all);
+}
+
+static void recv_all(void *arg)
+{
+    struct many *m = arg;
+
+    for (int i = 0; i < 100; i++)
+        m->seen[gn_next(m->c)]++;
+    gn_wg_done(&all);
+}
+
+static void many_to_many(size_t cap)
+{
+    struct many m = {.c = make(cap)};
+    bool good = true;
+
+    gn_wg_add(&all, 8);
+    for (int i = 0; i < 4; i++) {
+        go(send_all, &m);
+        go(recv_all, &m);
+    }
+    gn_wg_wait(&all);
+    for (int i = 0; i < 100; i++)
+        good &= m.seen[i] == 4;
+    if (!good)
+        ok(false, "TestChan: 4 x 100 values through %zu", cap);
+    if (gn_len(m.c) != 0 || gn_cap(m.c) != cap)
+        ok(false, "TestChan: len and cap of %zu", cap);
+}
+
+static void test_chan(void)
+{
+    int before = tap_failed;
+
+    for (size_t cap = 0; cap < 60; cap++) {
+        ten_blocked(cap);
+        closed_gives_rest_then_zero(cap);
+        close_wakes(cap);
+        values_in_order(cap);
+        many_to_many(cap);
+    }
+    ok(tap_failed == before, "TestChan: 60 capacities");
+}
+
+// ---- TestNonblockRecvRace, TestNonblockSelectRace(2) ----
+
+static void race_recv(void *c)
+{
+    struct gn_case one = {.chan = c};
+
+    state = gn_select_try(&one, 1) == 0 ? 1 : 2;
+}
+
+static void nonblock_recv_race(void)
+{
+    unsigned missed = 0;
+
+    for (unsigned i = 0; i < rounds; i++) {
+        ints c = make(1);
+
+        state = 0;
+        gn_send(c, 1);
+        go(race_recv, c.raw);
+        gn_close(c);
+        (void)gn_next(c);
+        while (state == 0)
+            gn_yield();
+        missed += state == 2;
+        gn_chan_free(c.raw);
+    }
+    IS(missed, 0, "TestNonblockRecvRace: closed or full, it is never empty");
+}
+
+static void race_select(void *arg)
+{
+    struct pipe *p = arg;
+    struct gn_case cases[] = {GN_RECV(p->c, NULL), GN_RECV(p->out, NULL)};
+
+    state = gn_select_try(cases, 2) >= 0 ? 1 : 2;
+}
+
+// One is filled before the other is emptied: at any time there is a value.
+static void nonblock_select_race(bool close)
+{
+    unsigned missed = 0;
+
+    for (unsigned i = 0; i < rounds; i++) {
+        struct pipe p = {make(1), make(1)};
+
+        state = 0;
+        gn_send(p.c, 1);
+        go(race_select, &p);
+        if (close)
+            gn_close(p.out);
+        else
+            gn_send(p.out, 1);
+        (void)gn_try_recv(p.c, NULL, NULL);
+        while (state == 0)
+            gn_yield();
+        missed += state == 2;
+        gn_chan_free(p.c.raw);
+        gn_chan_free(p.out.raw);
+    }
+    IS(missed, 0,
+       close ? "TestNonblockSelectRace2: one is filled, or the other closed"
+             : "TestNonblockSelectRace: one is filled or the other");
+}
+
+// ---- TestSelfSelect, TestSelectStress, fairness ----
+
+struct self {
+    ints c;
+    int me;
+    unsigned bad;
+};
+
+static void select_self(void *arg)
+{
+    struct self *s = arg;
+    int v;
+
+    for (unsigned i = 0; i < rounds; i++) {
+        struct gn_case cases[2] = {GN_SEND(s->c, &s->me), GN_RECV(s->c, &v)};
+
+        if (i % 2 == 1) { // the other order
+            struct gn_case first = cases[0];
+
+            cases[0] = cases[1];
+            cases[1] = first;
+        }
+        size_t k = gn_select(cases, 2);
+
+        if (!cases[k].send)
+            s->bad += v == s->me && gn_cap(s->c) == 0;
+    }
+    gn_wg_done(&all);
+}
+
+static void self_select(void)
+{
+    unsigned bad = 0;
+
+    for (size_t cap = 0; cap < 2; cap++) {
+        ints c = make(cap);
+        struct self s[2] = {{c, 1, 0}, {c, 2, 0}};
+
+        gn_wg_add(&all, 2);
+        go(select_self, &s[0]);
+        go(select_self, &s[1]);
+        // One of both may be left over.
+        for (int v; all.n_ > 0; gn_yield()) {
+            gn_try_recv(c, &v, NULL);
+            if (gn_cap(c) == 0)
+                (void)gn_try_send(c, 3);
+        }
+        gn_wg_wait(&all);
+        bad += s[0].bad + s[1].bad;
+    }
+    IS(bad, 0, "TestSelfSelect: nobody receives from itself");
+}
+
+enum { CHANS = 4 };
+
+static ints stress[CHANS];
+
+static void stress_send(void *arg)
+{
+    ints c = stress[(uintptr_t)arg];
+
+    for (unsigned i = 0; i < rounds; i++)
+        gn_send(c, (int)i);
+    gn_wg_done(&all);
+}
+
+static void stress_recv(void *arg)
+{
+    ints c = stress[(uintptr_t)arg];
+
+    for (unsigned i = 0; i < rounds; i++)
+        (void)gn_next(c);
+    gn_wg_done(&all);
+}
+
+static void stress_select(void *arg)
+{
+    unsigned left[CHANS];
+    bool send = arg != NULL;
+    int v[CHANS] = {0};
+
+    for (int i = 0; i < CHANS; i++)
+        left[i] = rounds;
+    for (unsigned n = 0; n < CHANS * rounds; n++) {
+        struct gn_case cases[CHANS];
+
+        for (int i = 0; i < CHANS; i++)
+            cases[i] =
+                (struct gn_case){.chan = left[i] > 0 ? stress[i].raw : NULL,
+                                 .elem = &v[i],
+                                 .send = send};
+        left[gn_select(cases, CHANS)]--;
+    }
+    gn_wg_done(&all);
+}
+
+static void select_stress(void)
+{
+    for (int i = 0; i < CHANS; i++)
+        stress[i] = make(i < 2 ? 0 : 2u + (unsigned)i);
+    gn_wg_add(&all, 2 * CHANS + 2);
+    for (uintptr_t i = 0; i < CHANS; i++) {
+        go(stress_send, (void *)i);
+        go(stress_recv, (void *)i);
+    }
+    go(stress_select, NULL);
+    go(stress_select, stress);
+    gn_wg_wait(&all);
+    unsigned left = 0;
+
+    for (int i = 0; i < CHANS; i++)
+        left += gn_len(stress[i]) != 0;
+    IS(left, 0, "TestSelectStress: all that was sent was received");
+}
+
+static _Atomic bool stop;
+
+static void fill(void *c)
+{
+    ints out = {c};
+
+    while (!stop) {
+        (void)gn_try_send(out, 1);
+        gn_yield();
+    }
+    gn_wg_done(&all);
+}
+
+static void select_fairness(void)
+{
+    enum { TRIALS = 10000 };
+    ints c1 = make(TRIALS + 1), c2 = make(TRIALS + 1), c3 = make(0),
+         c4 = make(0);
+    unsigned n1 = 0, n2 = 0;
+
+    for (int i = 0; i < TRIALS; i++) {
+        gn_send(c1, 1);
+        gn_send(c2, 2);
+    }
+    stop = false;
+    gn_wg_add(&all, 1);
+    go(fill, make(1).raw);
+    for (int i = 0; i < TRIALS; i++) {
+        struct gn_case cases[] = {GN_RECV(c3, NULL), GN_RECV(c1, NULL),
+                                  GN_RECV(c4, NULL), GN_RECV(c2, NULL)};
+        size_t k = gn_select(cases, 4);
+
+        n1 += k == 1;
+        n2 += k == 3;
+    }
+    stop = true;
+    gn_wg_wait(&all);
+    // 10 standard deviations of a fair coin.
+    ok(n1 + n2 == TRIALS && n1 > TRIALS / 2 - 500 && n1 < TRIALS / 2 + 500,
+       "TestSelectFairness: %u to %u of two that are always ready", n1, n2);
+}
+
+static void pseudo_random_send(void)
+{
+    enum { N = 100 };
+    ints c = make(N);
+    unsigned zeros = 0;
+
+    for (int i = 0; i < N; i++) {
+        int zero = 0, one = 1;
+        struct gn_case cases[] = {GN_SEND(c, &zero), GN_SEND(c, &one)};
+
+        gn_select(cases, 2);
+    }
+    for (int i = 0; i < N; i++)
+        zeros += gn_next(c) == 0;
+    ok(zeros > 10 && zeros < 90, "TestPseudoRandomSend: %u of %u bits are 0",
+       zeros, N);
+}
+
+// ---- TestMultiConsumer ----
+
+struct flow {
+    words q, r;
+};
+
+static void consume(void *arg)
+{
+    struct flow *f = arg;
+    uint64_t v;
+
+    while (gn_recv(f->q, &v)) {
+        if (v % 5 == 0)
+            gn_yield();
+        gn_send(f->r, v);
+    }
+    gn_wg_done(&all);
+}
+
+static void produce(void *arg)
+{
+    static const unsigned primes[] = {2, 3, 7, 11, 13, 17};
+    struct flow *f = arg;
+
+    for (unsigned i = 0; i < 1000; i++)
+        gn_send(f->q, primes[i % 6]);
+    gn_close(f->q);
+    gn_wg_wait(&all);
+    gn_close(f->r);
+}
+
+static void multi_consumer(void)
+{
+    struct flow f = {gn_make_chan(words, 3), gn_make_chan(words, 3)};
+    uint64_t v, sum = 0, n = 0;
+
+    gn_wg_add(&all, 23);
+    for (int i = 0; i < 23; i++)
+        go(consume, &f);
+    go(produce, &f);
+    while (gn_recv(f.r, &v)) {
+        sum += v;
+        n++;
+    }
+    ok(n == 1000 && sum == 166 * 53 + 2 + 3 + 7 + 11,
+       "TestMultiConsumer: 1000 values through 23, each once");
+}
+
+// ---- stacks ----
+
+static NOINLINE size_t deep(size_t n)
+{
+    volatile char page[512];
+
+    page[0] = (char)n;
+    return n == 0 ? 0 : deep(n - 1) + (page[0] == (char)n);
+}
+
+static void blocked_send_after_depth(void *c)
+{
+    ints out = {c};
+
+    for (int i = 0; i < 10; i++) {
+        deep(200);
+        gn_stack_trim();
+        gn_send(out, i);
+    }
+}
+
+static void shrink_stack_during_blocked_send(void)
+{
+    ints c = make(0);
+    bool good = true;
+
+    go(blocked_send_after_depth, c.raw);
+    for (int i = 0; i < 10; i++) {
+        yield_often();
+        good &= gn_next(c) == i;
+    }
+    ok(good, "TestShrinkStackDuringBlockedSend: what a trimmed stack sends");
+}
+
+static void recv_and_dive(void *arg)
+{
+    struct pipe *p = arg;
+    int v[100] = {0};
+    struct gn_case cases[] = {GN_RECV(p->c, &v[50])};
+
+    deep(300);
+    gn_select(cases, 1);
+    deep(300);
+    gn_send(p->out, v[50]);
+}
+
+static void select_stack_adjust(void)
+{
+    struct pipe p = {make(0), make(0)};
+
+    go(recv_and_dive, &p);
+    yield_often();
+    gn_send(p.c, 4711);
+    IS(gn_next(p.out), 4711,
+       "TestSelectStackAdjust: received into a stack that has grown");
+}
+
+// ---- TestSelectDuplicateChannel ----
+
+static void select_duplicate(void *arg)
+{
+    struct pipe *p = arg;
+    struct gn_case cases[] = {GN_RECV(p->c, NULL), GN_RECV(p->c, NULL),
+                              GN_RECV(p->out, NULL)};
+
+    gn_select(cases, 3);
+    gn_wg_done(&all);
+}
+
+static void recv_second(void *arg)
+{
+    struct pipe *p = arg;
+
+    (void)gn_next(p->out);
+    gn_wg_done(&all);
+}
+
+static void select_duplicate_channel(void)
+{
+    struct pipe p = {make(0), make(0)};
+
+    gn_wg_add(&all, 2);
+    go(select_duplicate, &p);
+    yield_often();
+    go(recv_second, &p);
+    yield_often();
+    gn_send(p.c, 3); // takes three records out
+    gn_send(p.out, 4);
+    gn_wg_wait(&all);
+    ok(true, "TestSelectDuplicateChannel: one channel in several cases");
+}
+
+// ---- test/chan ----
+
+static ints order_in[11], order_c;
+static int order_n;
+
+static void wait_turn(void *arg)
+{
+    uintptr_t i = (uintptr_t)arg;
+
+    (void)gn_next(order_in[i]);
+    if (gn_next(order_c) == (int)i)
+        order_n++;
+    gn_send(order_in[i + 1], 1);
+}
+
+static void fifo(void)
+{
+    ints c = make(10);
+    bool good = true;
+
+    for (int i = 0; i < 10; i++)
+        gn_send(c, i);
+    for (int i = 0; i < 10; i++)
+        good &= gn_next(c) == i;
+    order_c = make(0);
+    for (int i = 0; i <= 10; i++)
+        order_in[i] = make(1);
+    for (uintptr_t i = 0; i < 10; i++)
+        go(wait_turn, (void *)i);
+    gn_send(order_in[0], 1);
+    for (int i = 0; i < 10; i++)
+        gn_send(order_c, i);
+    (void)gn_next(order_in[10]);
+    ok(good && order_n == 10, "test/chan/fifo.go: first come, first served");
+}
+
+static void pass_on(void *arg)
+{
+    struct pipe *p = arg;
+
+    gn_send(p->out, gn_next(p->c));
+}
+
+static void goroutines(void)
+{
+    enum { N = 1000 };
+    static struct pipe p[N];
+    ints first = make(0), c = first;
+
+    for (int i = 0; i < N; i++) {
+        p[i] = (struct pipe){c, make(0)};
+        c = p[i].out;
+        go(pass_on, &p[i]);
+    }
+    gn_send(first, 1);
+    IS(gn_next(c), 1, "test/chan/goroutines.go: through 1,000 goroutines");
+}
+
+static void nonblock_recv(void *c)
+{
+    ints in = {c};
+
+    (void)gn_next(in);
+    state = 1;
+}
+
+static void nonblock(void)
+{
+    ints c = make(0), b = make(1);
+    int v = 5;
+    bool got, good = true;
+
+    good &= !gn_try_recv(c, &v, &got) && v == 5;
+    good &= !gn_try_send(c, 1);
+    state = 0;
+    go(nonblock_recv, c.raw);
+    while (!gn_try_send(c, 123))
+        gn_yield();
+    while (state == 0)
+        gn_yield();
+    good &= gn_try_send(b, 9) && !gn_try_send(b, 10);
+    good &= gn_try_recv(b, &v, &got) && got && v == 9;
+    good &= !gn_try_recv(b, &v, &got);
+    ok(good, "test/chan/nonblock.go: nothing waits");
+}
+
+static void double_select_send(void *arg)
+{
+    ints *c = arg;
+
+    for (int i = 0; i < 1000; i++) {
+        struct gn_case cases[] = {GN_SEND(c[0], &i), GN_SEND(c[1], &i),
+                                  GN_SEND(c[2], &i), GN_SEND(c[3], &i)};
+
+        gn_select(cases, 4);
+    }
+    for (int i = 0; i < 4; i++)
+        gn_close(c[i]);
+}
+
+static void mux(void *arg)
+{
+    struct pipe *p = arg;
+    int v;
+
+    while (gn_recv(p->c, &v))
+        gn_send(p->out, v);
+    gn_wg_done(&all);
+}
+
+static void close_when_done(void *c)
+{
+    gn_wg_wait(&all);
+    gn_chan_close(c);
+}
+
+static void double_select(void)
+{
+    static unsigned char seen[1000];
+    ints c[4], out = make(0);
+    struct pipe p[4];
+    unsigned twice = 0, n = 0;
+    int v;
+
+    gn_wg_add(&all, 4);
+    for (int i = 0; i < 4; i++) {
+        c[i] = make(0);
+        p[i] = (struct pipe){c[i], out};
+        go(mux, &p[i]);
+    }
+    go(double_select_send, c);
+    go(close_when_done, out.raw);
+    while (gn_recv(out, &v)) {
+        twice += seen[v]++ != 0;
+        n++;
+    }
+    ok(n == 1000 && twice == 0,
+       "test/chan/doubleselect.go: each value is sent by one case");
+}
+
+static int counter, shift;
+
+static int get_value(void)
+{
+    counter++;
+    return 1 << shift;
+}
+
+static void select_go(void)
+{
+    ints c = make(0), d = make(1), nil = {0};
+    int v = get_value();
+    struct gn_case cases[] = {GN_SEND(c, &v), GN_SEND(nil, &v), GN_SEND(d, &v)};
+    bool good = gn_select(cases, 3) == 2 && gn_next(d) == 1;
+
+    shift = 3;
+    v = get_value();
+    struct gn_case again[] = {GN_SEND(nil, &v), GN_SEND(d, &v)};
+
+    good &= gn_select(again, 2) == 1 && gn_next(d) == 8 && counter == 2;
+    ok(good, "test/chan/select.go: only what can be done is");
+}
+
+// Blocked for ever, or not, or a panic: test/chan/select3.go.
+struct attempt {
+    int what;
+    ints c;
+    _Atomic int went_on;
+};
+
+enum {
+    RECV,
+    SEND,
+    SELECT_RECV,
+    SELECT_SEND,
+    SELECT_NONE,
+    SELECT_NILS,
+    SELECT_BOTH
+};
+
+static void do_it(void *arg)
+{
+    struct attempt *a = arg;
+    int v = 1;
+    struct gn_case none[1], recv[] = {GN_RECV(a->c, &v)},
+                            send[] = {GN_SEND(a->c, &v)};
+    struct gn_case both[] = {GN_RECV(a->c, &v), GN_SEND(a->c, &v)};
+    struct gn_case nils[] = {{.chan = NULL}, {.chan = NULL, .send = true}};
+
+    switch (a->what) {
+    case RECV:
+        (void)gn_next(a->c);
+        break;
+    case SEND:
+        gn_send(a->c, 1);
+        break;
+    case SELECT_RECV:
+        gn_select(recv, 1);
+        break;
+    case SELECT_SEND:
+        gn_select(send, 1);
+        break;
+    case SELECT_NONE:
+        gn_select(none, 0);
+        break;
+    case SELECT_NILS:
+        gn_select(nils, 2);
+        break;
+    default:
+        gn_select(both, 2);
+    }
+}
+
+static void attempt(void *arg)
+{
+    struct attempt *a = arg;
+    struct gn_panic p;
+
+    a->went_on = gn_try(do_it, a, &p) ? 1 : 2;
+}
+
+enum { BLOCKS, GOES_ON, PANICS };
+
+static bool result_is(int what, ints c, int expected)
+{
+    static struct attempt kept[64]; // those that wait do so for ever
+    static int n;
+    struct attempt *a = &kept[n++];
+
+    a->what = what;
+    a->c = c;
+    go(attempt, a);
+    for (int i = 0; i < 1000 && a->went_on == 0 && expected != BLOCKS; i++)
+        gn_sleep(GN_MILLISECOND);
+    yield_often();
+    if (a->went_on != expected)
+        printf("# %d: %d, not %d\n", what, a->went_on, expected);
+    return a->went_on == expected;
+}
+
+static void select3(void)
+{
+    ints nil = {0}, empty = make(0), closed = make(0), full = make(1),
+         buffered = make(1), closed_full = make(2);
+    bool good = true;
+
+    gn_close(closed);
+    gn_send(full, 1);
+    gn_send(closed_full, 1);
+    gn_close(closed_full);
+    for (int k = 0; k < 2; k++) { // plain, then as the only case
+        good &= result_is(k ? SELECT_RECV : RECV, nil, BLOCKS);
+        good &= result_is(k ? SELECT_SEND : SEND, nil, BLOCKS);
+        good &= result_is(k ? SELECT_RECV : RECV, closed, GOES_ON);
+        good &= result_is(k ? SELECT_SEND : SEND, closed, PANICS);
+        good &= result_is(k ? SELECT_SEND : SEND, full, BLOCKS);
+        good &= result_is(k ? SELECT_RECV : RECV, make(0), BLOCKS);
+        good &= result_is(k ? SELECT_SEND : SEND, make(0), BLOCKS);
+        good &= result_is(k ? SELECT_SEND : SEND, make(1), GOES_ON);
+        good &= result_is(k ? SELECT_RECV : RECV, buffered, BLOCKS);
+    }
+    ok(good, "test/chan/select3.go: sends and receives that wait, or do not");
+    good = result_is(RECV, closed_full, GOES_ON);
+    good &= result_is(RECV, closed_full, GOES_ON);
+    good &= result_is(SEND, closed_full, PANICS);
+    ok(good, "test/chan/select3.go: closed channels with a buffer");
+    good = result_is(SELECT_NONE, nil, BLOCKS);
+    good &= result_is(SELECT_NILS, nil, BLOCKS);
+    good &= result_is(SELECT_BOTH, empty, BLOCKS);
+    good &= result_is(SELECT_BOTH, nil, BLOCKS);
+    good &= result_is(SELECT_BOTH, make(1), GOES_ON);
+    ok(good, "test/chan/select3.go: no cases, nil ones, both of one channel");
+}
+
+static void select4(void)
+{
+    ints c = make(1), c1 = make(0);
+    int v = 0, f = 5;
+
+    gn_send(c, 42);
+    struct gn_case cases[] = {GN_SEND(c1, &f), GN_RECV(c, &v)};
+
+    ok(gn_select(cases, 2) == 1 && v == 42 && cases[1].ok,
+       "test/chan/select4.go: a case that waits does not disturb");
+}
+
+// Two that select to send to, and to receive from each other: select6, select7.
+static void send_by_select(void *c)
+{
+    ints out = {c};
+    int v = 1;
+    struct gn_case one[] = {GN_SEND(out, &v)};
+
+    gn_select(one, 1);
+}
+
+static void recv_by_select(void *c)
+{
+    ints in = {c};
+    struct gn_case one[] = {GN_RECV(in, NULL)};
+
+    gn_select(one, 1);
+    gn_wg_done(&all);
+}
+
+static void select6(void)
+{
+    ints c1 = make(0), c2 = make(0);
+
+    go(send_by_select, c1.raw);
+    yield_often();
+    // A record at the end of the queue of c2, of a select that c1 has served.
+    struct gn_case cases[] = {GN_RECV(c1, NULL), GN_RECV(c2, NULL)};
+
+    gn_wg_add(&all, 1);
+    go(recv_by_select, c2.raw);
+    yield_often();
+    gn_select(cases, 2);
+    gn_send(c2, 1);
+    gn_wg_wait(&all);
+    ok(true, "test/chan/select6.go: records of others stay in the queue");
+}
+
+static void select7_from(void (*sender)(void *), bool twice)
+{
+    ints c = make(0);
+
+    go(sender, c.raw);
+    if (twice)
+        yield_often();
+    (void)gn_next(c);
+    gn_chan_free(c.raw);
+}
+
+static void plain_send(void *c)
+{
+    ints out = {c};
+
+    gn_send(out, 1);
+}
+
+static void try_send_until(void *c)
+{
+    ints out = {c};
+
+    while (!gn_try_send(out, 1))
+        gn_yield();
+}
+
+static void select7(void)
+{
+    for (int k = 0; k < 2; k++) {
+        select7_from(plain_send, k);
+        select7_from(send_by_select, k);
+        select7_from(try_send_until, k);
+        ints c = make(0);
+
+        gn_wg_add(&all, 1);
+        go(recv_by_select, c.raw);
+        yield_often();
+        gn_send(c, 1);
+        gn_wg_wait(&all);
+    }
+    ok(true,
+       "test/chan/select7.go: sends and receives meet, however they wait");
+}
+
+static void close_it(void *c)
+{
+    gn_chan_close(c);
+}
+
+static void send_it(void *c)
+{
+    ints out = {c};
+
+    gn_send(out, 1);
+}
+
+static void try_send_it(void *c)
+{
+    ints out = {c};
+
+    gn_try_send(out, 1);
+}
+
+static void closed_chan(void)
+{
+    ints c = make(0), b = make(3);
+    bool got, good;
+    int v;
+
+    gn_send(b, 10);
+    gn_close(c);
+    gn_close(b);
+    v = 1;
+    good = gn_recv(b, &v) && v == 10 && !gn_recv(b, &v) && v == 0;
+    ok(good, "test/closedchan.go: what was in it comes first");
+    for (int i = 0; i < 3; i++) {
+        v = 1;
+        good &= !gn_recv(c, &v) && v == 0;
+        v = 1;
+        good &= gn_try_recv(c, &v, &got) && !got && v == 0;
+        struct gn_case one[] = {GN_RECV(c, &v)};
+
+        v = 1;
+        good &= gn_select(one, 1) == 0 && !one[0].ok && v == 0;
+    }
+    ok(good, "test/closedchan.go: then zeroes, for ever");
+    good = panics(send_it, c.raw, "send on closed channel") &&
+           panics(try_send_it, b.raw, "send on closed channel") &&
+           panics(send_by_select, c.raw, "send on closed channel");
+    ok(good, "test/closedchan.go: a send panics, in all its forms");
+    ok(panics(close_it, c.raw, "close of closed channel"),
+       "test/closedchan.go: close of closed channel");
+    ok(panics(close_it, NULL, "close of nil channel"),
+       "test/closedchan.go: close of nil channel");
+}
+
+static void try_to_send(void *c)
+{
+    struct gn_panic p;
+
+    state = gn_try(send_it, c, &p) ? 1 : 2;
+}
+
+static void closed_while_sending(void)
+{
+    ints c = make(0);
+
+    state = 0;
+    go(try_to_send, c.raw);
+    yield_often();
+    gn_close(c);
+    while (state == 0)
+        gn_yield();
+    IS(state, 2, "TestChan: who waits to send panics when it is closed");
+}
+
+static void chan_cap(void)
+{
+    ints nil = {0};
+
+    ok(gn_cap(nil) == 0 && gn_len(nil) == 0, "test/chancap.go: of nil");
+    ok(gn_cap(make(0)) == 0 && gn_cap(make(10)) == 10,
+       "test/chancap.go: as made");
+    errno = 0;
+    ok(gn_chan_new(8, SIZE_MAX / 8 + 1) == NULL && errno == EINVAL,
+       "test/chancap.go: too large to be addressed");
+    errno = 0;
+    ok(gn_chan_new(1, SIZE_MAX / 4) == NULL && errno == ENOMEM,
+       "test/chancap.go: too large for the memory there is");
+}
+
+// ---- elements of any size ----
+
+static void zero_size(void)
+{
+    struct gn_chan *c = gn_chan_new(0, 2), *u = gn_chan_new(0, 0);
+
+    gn_chan_send(c, NULL);
+    gn_chan_send(c, NULL);
+    ok(!gn_chan_try_send(c, NULL) && gn_chan_len(c) == 2 &&
+           gn_chan_recv(c, NULL) && gn_chan_recv(c, NULL) &&
+           !gn_chan_try_recv(c, NULL, NULL),
+       "test/chan/zerosize.go: elements without bytes are counted");
+    gn_chan_free(c);
+    gn_chan_free(u);
+}
+
+static void send_large(void *arg)
+{
+    void **a = arg;
+
+    gn_chan_send(a[0], a[1]);
+}
+
+static void any_size(void)
+{
+    static const size_t sizes[] = {1, 2, 3, 4, 7, 8, 9, 16, 100, 4096, 70000};
+    static unsigned char from[70000], to[70002];
+    unsigned bad = 0;
+
+    for (size_t i = 0; i < sizeof from; i++)
+        from[i] = (unsigned char)(i * 7 + i / 251);
+    for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
+        for (size_t cap = 0; cap < 3; cap++) {
+            size_t n = sizes[k];
+            struct gn_chan *c = gn_chan_new(n, cap);
+            void *a[] = {c, from};
+
+            memset(to, 0xee, sizeof to);
+            go(send_large, a);
+            if (cap == 1)
+                yield_often();
+            gn_chan_recv(c, to + 1);
+            bad += memcmp(from, to + 1, n) != 0 || to[0] != 0xee ||
+                   to[n + 1] != 0xee;
+            yield_often();
+            gn_chan_free(c);
+        }
+    }
+    IS(bad, 0, "test/ken/chan.go: elements of 1 to 70,000 bytes");
+}
+
+static void free_waited(void *arg)
+{
+    struct pipe *p = arg;
+
+    gn_chan_free(p->c.raw);
+}
+
+static void checked_free(void)
+{
+    struct pipe p = {make(0), make(0)};
+
+    go(is_told_of_close, &p);
+    yield_often();
+    ok(panics(free_waited, &p, "free of a channel that a goroutine waits on"),
+       "gn_chan_free: of one that somebody waits on");
+    gn_close(p.c);
+    (void)gn_next(p.out);
+    gn_chan_free(p.c.raw);
+    gn_chan_free(NULL);
+}
+
+static void many_cases(void)
+{
+    enum { N = 3000 };
+    static struct gn_case cases[N];
+    static ints c[N];
+    unsigned bad = 0;
+    int v = 0;
+
+    for (int i = 0; i < N; i++)
+        c[i] = make(1);
+    for (int r = 0; r < 20; r++) {
+        int at = (r * 7919) % N;
+
+        for (int i = 0; i < N; i++)
+            cases[i] = (struct gn_case)GN_RECV(c[(i * 17 + r) % N], &v);
+        if (r % 2 == 0)
+            gn_send(c[at], r);
+        else
+            go(send_zero, c[at].raw);
+        size_t k = gn_select(cases, N);
+
+        bad += cases[k].chan != c[at].raw || v != (r % 2 == 0 ? r : 0);
+    }
+    IS(bad, 0, "select of 3,000 cases finds the one");
+    for (int i = 0; i < N; i++)
+        gn_chan_free(c[i].raw);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        rounds = (unsigned)atoi(argv[1]);
+    test_chan();
+    closed_while_sending();
+    nonblock_recv_race();
+    nonblock_select_race(false);
+    nonblock_select_race(true);
+    self_select();
+    select_stress();
+    select_fairness();
+    pseudo_random_send();
+    multi_consumer();
+    shrink_stack_during_blocked_send();
+    select_stack_adjust();
+    select_duplicate_channel();
+    fifo();
+    goroutines();
+    nonblock();
+    double_select();
+    select_go();
+    select3();
+    select4();
+    select6();
+    select7();
+    closed_chan();
+    chan_cap();
+    zero_size();
+    any_size();
+    checked_free();
+    many_cases();
+    return tap_end();
+}

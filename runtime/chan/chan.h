@@ -1,0 +1,63 @@
+// What a channel is made of, for chan.c and select.c.
+#pragma once
+
+#include <gneiss/chan.h>
+
+#include <stdatomic.h>
+
+#include "runtime/sched/sched.h"
+
+// Who waits on a channel; on its own stack. Tags: [l] the lock of the channel that it
+// waits on; [w] who takes it out of the queue, until it makes g ready.
+struct chan_waiter {
+    struct chan_waiter *next, *prev; // [l]
+    struct g *g;
+    void *elem;         // [w] to receive to, NULL: nowhere; or to send from
+    struct select *sel; // NULL: g waits for this alone
+    bool queued;        // [l] nobody has taken it out
+    bool ok;            // [w] a value has changed hands, else it was closed
+};
+
+// A select that waits: the first to set `fired` may serve it.
+struct select {
+    struct chan_waiter *_Atomic fired;
+    struct gn_case *cases;
+    size_t n; // of those that are not nil
+};
+
+struct chan_queue {
+    struct chan_waiter *first, *last;
+};
+
+// Tags: [l] lock; [c] constant; [a] written with the lock, read by anybody.
+struct gn_chan {
+    struct spinlock lock;
+    _Atomic bool closed;    // [a]
+    _Atomic size_t count;   // [a] values in the buffer
+    size_t elem, cap;       // [c] bytes of one; how many
+    char *end;              // [c] of the buffer
+    char *head, *tail;      // [l] where the next one is taken and put
+    struct chan_queue recv; // [l] those that wait for a value
+    struct chan_queue send; // [l] and for room
+    char buf[] __attribute__((aligned(16)));
+};
+
+// What one side of a channel may do now. Called with the lock held; if true, it is
+// done, and *wake is who has to be made ready after the lock is released, or NULL.
+// chan_send_ready panics (with the lock released by `unlock`) if c is closed.
+enum chan_done {
+    CHAN_WAIT,   // neither value nor room
+    CHAN_DONE,   // a value has changed hands
+    CHAN_CLOSED, // it is closed; a receive has filled *elem with zero
+};
+
+enum chan_done chan_send_locked(struct gn_chan *c, const void *elem,
+                                struct g **wake);
+enum chan_done chan_recv_locked(struct gn_chan *c, void *elem, struct g **wake);
+
+// In the queue of its side, and out. With the lock held.
+void chan_enqueue(struct chan_queue *q, struct chan_waiter *w);
+void chan_dequeue(struct chan_queue *q, struct chan_waiter *w);
+
+// Panics with Go's text.
+NORETURN void chan_send_on_closed(void);
