@@ -58,19 +58,18 @@ void gn_chan_free(struct gn_chan *c)
 {
     if (c == NULL)
         return;
-    spin_lock(&c->lock);
-    bool waited = c->recv.first != NULL || c->send.first != NULL;
-
-    spin_unlock(&c->lock);
-    if (waited)
+    if (__atomic_load_n(&c->recv.first, __ATOMIC_ACQUIRE) != NULL ||
+        __atomic_load_n(&c->send.first, __ATOMIC_ACQUIRE) != NULL)
         panic_go("free of a channel that a goroutine waits on");
     gn_free(c);
 }
 
 // ---- waiters ----
 
-void chan_enqueue(struct chan_queue *q, struct chan_waiter *w)
+void chan_enqueue(struct gn_chan *of, struct chan_queue *q,
+                  struct chan_waiter *w)
 {
+    chan_news(of);
     w->queued = true;
     w->next = NULL;
     w->prev = q->last;
@@ -124,7 +123,7 @@ static inline size_t count(const struct gn_chan *c)
     return atomic_load_explicit(&c->count, memory_order_relaxed);
 }
 
-// Release: see gn_chan_try_recv.
+// Release: see chan_may_recv.
 static inline void set_count(struct gn_chan *c, size_t n)
 {
     atomic_store_explicit(&c->count, n, memory_order_release);
@@ -168,6 +167,7 @@ enum chan_done chan_send_locked(struct gn_chan *c, const void *elem,
         return CHAN_WAIT;
     put(c, elem);
     set_count(c, count(c) + 1);
+    chan_news(c);
     return CHAN_DONE;
 }
 
@@ -192,6 +192,7 @@ enum chan_done chan_recv_locked(struct gn_chan *c, void *elem, struct g **wake)
     if (count(c) > 0) {
         take(c, elem);
         set_count(c, count(c) - 1);
+        chan_news(c);
         return CHAN_DONE;
     }
     if (!is_closed(c))
@@ -245,7 +246,7 @@ void gn_chan_send(struct gn_chan *c, const void *v)
     }
     struct chan_waiter w = {.g = g_current(), .elem = (void *)v};
 
-    chan_enqueue(&c->send, &w);
+    chan_enqueue(c, &c->send, &w);
     g_park("chan send", unlock, c);
     if (!w.ok)
         chan_send_on_closed();
@@ -270,7 +271,7 @@ bool gn_chan_recv(struct gn_chan *c, void *v)
     }
     struct chan_waiter w = {.g = g_current(), .elem = v};
 
-    chan_enqueue(&c->recv, &w);
+    chan_enqueue(c, &c->recv, &w);
     g_park("chan receive", unlock, c);
     return w.ok;
 }
@@ -281,7 +282,7 @@ bool gn_chan_try_send(struct gn_chan *c, const void *v)
 {
     struct g *wake;
 
-    if (c == NULL)
+    if (c == NULL || !chan_may_send(c))
         return false;
     spin_lock(&c->lock);
     enum chan_done done = chan_send_locked(c, v, &wake);
@@ -296,23 +297,11 @@ bool gn_chan_try_send(struct gn_chan *c, const void *v)
     return false;
 }
 
-// Without a lock: whether there was nothing to receive at some time since the call.
-// Nobody waits to send where there is room, so a ring without values is enough; but
-// for unbuffered ones. A channel that was not closed after it was found empty was open
-// and empty then: closing comes last.
-static bool was_empty(const struct gn_chan *c)
-{
-    if (c->cap == 0 ? __atomic_load_n(&c->send.first, __ATOMIC_ACQUIRE) != NULL
-                    : atomic_load_explicit(&c->count, memory_order_acquire) > 0)
-        return false;
-    return !atomic_load_explicit(&c->closed, memory_order_acquire);
-}
-
 bool gn_chan_try_recv(struct gn_chan *c, void *v, bool *ok)
 {
     struct g *wake;
 
-    if (c == NULL || was_empty(c))
+    if (c == NULL || !chan_may_recv(c))
         return false;
     spin_lock(&c->lock);
     enum chan_done done = chan_recv_locked(c, v, &wake);
@@ -339,8 +328,9 @@ void gn_chan_close(struct gn_chan *c)
         spin_unlock(&c->lock);
         panic_go("close of closed channel");
     }
-    // Release: see was_empty.
+    // Release: see chan_may_recv.
     atomic_store_explicit(&c->closed, true, memory_order_release);
+    chan_news(c);
     while ((w = take_waiter(&c->recv)) != NULL) {
         if (w->elem != NULL)
             memset(w->elem, 0, c->elem);

@@ -32,8 +32,10 @@ struct chan_queue {
 // Tags: [l] lock; [c] constant; [a] written with the lock, read by anybody.
 struct gn_chan {
     struct spinlock lock;
-    _Atomic bool closed;    // [a]
-    _Atomic size_t count;   // [a] values in the buffer
+    _Atomic bool closed;  // [a]
+    _Atomic size_t count; // [a] values in the buffer
+    _Atomic uint64_t
+        news; // [a] see select_try: times that something became possible
     size_t elem, cap;       // [c] bytes of one; how many
     char *end;              // [c] of the buffer
     char *head, *tail;      // [l] where the next one is taken and put
@@ -42,9 +44,33 @@ struct gn_chan {
     char buf[] __attribute__((aligned(16)));
 };
 
-// What one side of a channel may do now. Called with the lock held; if true, it is
-// done, and *wake is who has to be made ready after the lock is released, or NULL.
-// chan_send_ready panics (with the lock released by `unlock`) if c is closed.
+// Without a lock: whether it looks as if a receive, or a send, need not wait. Where the
+// answer is no, it was so at some time during the call: nobody waits to send where there
+// is room, and closing comes last.
+static inline bool chan_may_recv(struct gn_chan *c)
+{
+    return atomic_load_explicit(&c->count, memory_order_acquire) > 0 ||
+           __atomic_load_n(&c->send.first, __ATOMIC_ACQUIRE) != NULL ||
+           atomic_load_explicit(&c->closed, memory_order_acquire);
+}
+
+static inline bool chan_may_send(struct gn_chan *c)
+{
+    return atomic_load_explicit(&c->count, memory_order_acquire) < c->cap ||
+           __atomic_load_n(&c->recv.first, __ATOMIC_ACQUIRE) != NULL ||
+           atomic_load_explicit(&c->closed, memory_order_acquire);
+}
+
+// Something has become possible. With the lock held, before it is released.
+static inline void chan_news(struct gn_chan *c)
+{
+    atomic_store_explicit(
+        &c->news, atomic_load_explicit(&c->news, memory_order_relaxed) + 1,
+        memory_order_release);
+}
+
+// What has come of a send or a receive that was tried with the lock held. *wake: who
+// has to be made ready after the lock is released, or NULL.
 enum chan_done {
     CHAN_WAIT,   // neither value nor room
     CHAN_DONE,   // a value has changed hands
@@ -56,7 +82,8 @@ enum chan_done chan_send_locked(struct gn_chan *c, const void *elem,
 enum chan_done chan_recv_locked(struct gn_chan *c, void *elem, struct g **wake);
 
 // In the queue of its side, and out. With the lock held.
-void chan_enqueue(struct chan_queue *q, struct chan_waiter *w);
+void chan_enqueue(struct gn_chan *of, struct chan_queue *q,
+                  struct chan_waiter *w);
 void chan_dequeue(struct chan_queue *q, struct chan_waiter *w);
 
 // Panics with Go's text.

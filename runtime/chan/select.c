@@ -1,5 +1,10 @@
 // Select: the one of many cases that can be done first.
 //
+// Looked at without a lock, mostly some case can be done, or none. If some, one of them
+// is chosen at random, and done with its channel's lock alone. If none, a select with a
+// default ends if nothing became possible anywhere while it looked: then there was a
+// moment at which none could be done. Otherwise, and to wait:
+//
 //   1  all channels locked: is a case ready? In random order; do it, and unlock
 //   2  a record in the queue of each; unlock, when the goroutine has left its stack
 //   3  made ready by whoever set `fired` first: lock all, take out the other records
@@ -161,7 +166,7 @@ static size_t wait_for_one(struct select *s)
         w->g = g_current();
         w->elem = of->elem;
         w->sel = s;
-        chan_enqueue(queue_of(of), w);
+        chan_enqueue(of->chan, queue_of(of), w);
     }
     g_park("select", unlock_all, s);
     lock_all(s);
@@ -188,8 +193,73 @@ static size_t finish(struct gn_case *cases, size_t i, bool ok)
     return i;
 }
 
+// ---- without all locks ----
+
+static bool may(const struct gn_case *of)
+{
+    if (of->chan == NULL)
+        return false;
+    return of->send ? chan_may_send(of->chan) : chan_may_recv(of->chan);
+}
+
+// How many of the cases look as if they can be done; *nth of them is *at.
+static size_t look(const struct gn_case *cases, size_t n, size_t nth,
+                   size_t *at)
+{
+    size_t ready = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (may(&cases[i]) && ready++ == nth)
+            *at = i;
+    }
+    return ready;
+}
+
+// Tries one that looks so. Returns false if that has changed.
+static bool try_one(struct gn_case *of, bool *ok)
+{
+    struct gn_chan *c = of->chan;
+    struct g *wake = NULL;
+
+    spin_lock(&c->lock);
+    enum chan_done done = of->send ? chan_send_locked(c, of->elem, &wake)
+                                   : chan_recv_locked(c, of->elem, &wake);
+
+    spin_unlock(&c->lock);
+    if (wake != NULL)
+        g_ready(wake);
+    *ok = done == CHAN_DONE;
+    return done != CHAN_WAIT;
+}
+
+// Returns the number of the case that was done; n: none looked so, or not any more.
+static size_t try_any(struct gn_case *cases, size_t n)
+{
+    size_t at = 0, ready = look(cases, n, 0, &at);
+    bool ok;
+
+    if (ready > 1 &&
+        look(cases, n, sched_random_below((uint32_t)ready), &at) == 0)
+        return n;
+    return ready > 0 && try_one(&cases[at], &ok) ? finish(cases, at, ok) : n;
+}
+
+static uint64_t news_of(const struct gn_case *cases, size_t n)
+{
+    uint64_t sum = 0; // each only grows
+
+    for (size_t i = 0; i < n; i++) {
+        if (cases[i].chan != NULL)
+            sum += atomic_load_explicit(&cases[i].chan->news,
+                                        memory_order_acquire);
+    }
+    return sum;
+}
+
+// ---- with all of them ----
+
 // Returns n if none is ready, and it is not to wait.
-static size_t select_one(struct gn_case *cases, size_t n, bool wait)
+static size_t select_locked(struct gn_case *cases, size_t n, bool wait)
 {
     struct select s = {.cases = cases, .n = poll_order(cases, n)};
     struct g *wake = NULL;
@@ -197,7 +267,7 @@ static size_t select_one(struct gn_case *cases, size_t n, bool wait)
 
     if (s.n == 0) {
         while (wait)
-            g_park("select (no cases)", NULL, NULL);
+            g_park(n == 0 ? "select (no cases)" : "select", NULL, NULL);
         return n;
     }
     lock_order(cases, s.n);
@@ -216,12 +286,20 @@ static size_t select_one(struct gn_case *cases, size_t n, bool wait)
 
 size_t gn_select(struct gn_case *cases, size_t n)
 {
-    return select_one(cases, n, true);
+    size_t i = try_any(cases, n);
+
+    return i < n ? i : select_locked(cases, n, true);
 }
 
 ptrdiff_t gn_select_try(struct gn_case *cases, size_t n)
 {
-    size_t i = select_one(cases, n, false);
+    uint64_t before = news_of(cases, n);
+    size_t at, i;
 
+    if (look(cases, n, 0, &at) == 0 && news_of(cases, n) == before)
+        return -1;
+    i = try_any(cases, n);
+    if (i == n)
+        i = select_locked(cases, n, false);
     return i < n ? (ptrdiff_t)i : -1;
 }

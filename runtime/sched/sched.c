@@ -145,8 +145,10 @@ static void make_ready(struct g *g, bool first)
     g_set_state(g, G_READY);
     if (g->cpu == G_ANY_CPU) {
         runq_put(&p->q, g, first);
-        atomic_thread_fence(memory_order_seq_cst); // before idle is read
-        wake_one();
+        if (arch_cpu_count() > 1) {
+            atomic_thread_fence(memory_order_seq_cst); // before idle is read
+            wake_one();
+        }
     } else if (g->cpu == (int)arch_cpu_id()) {
         push_pinned(p, g);
     } else {
