@@ -32,6 +32,10 @@ for cpus in 1 2 4; do
     add "go/panic-${cpus}cpu" tap -c "$cpus" @go_panic
     add "go/panic-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_panic
 done
+add go/gen-1cpu tap -c 1 @go_gen 1 1000
+add go/gen-2cpu tap -c 2 @go_gen 1001 300
+add go/gen-4cpu tap -c 4 @go_gen 2001 200
+add go/gen-stress tap -c 3 -o "stress=preempt seed=5" @go_gen 3001 200
 
 # How a program ends: name, lines of stderr that have to be there.
 ends() # name, regular expressions...
