@@ -312,7 +312,6 @@ static struct g *pick(struct p *p)
     bool inherit = false;
     struct g *g = p->resume;
 
-    p->resume = NULL;
     if (g == NULL && p->picks % GLOBAL_EVERY == 0)
         g = globq_get(&p->q, ncpus, 1);
     if (g == NULL && p->picks % 2 == 0)
@@ -330,10 +329,11 @@ static struct g *pick(struct p *p)
     return g;
 }
 
-// Release: who sees it finds all that g has left.
+// But for one who runs next, come what may. Release: who sees it finds all that g has
+// left.
 static void not_running(struct p *p)
 {
-    atomic_store_explicit(&p->running, NULL, memory_order_release);
+    atomic_store_explicit(&p->running, p->resume, memory_order_release);
 }
 
 static void run(struct p *p, struct g *g)
@@ -353,6 +353,7 @@ static void run(struct p *p, struct g *g)
         not_running(p);
         return;
     }
+    p->resume = NULL;
     g_set_state(g, G_RUNNING);
     g->interrupted = false;
     arch_set_current(g);
