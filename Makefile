@@ -364,7 +364,8 @@ host: $(host_app)
 .PHONY: host-go
 host-go:
 	@for app in ring mergesort pwordcount host-tests/guest/goroutines.c \
-	   host-tests/guest/suspend.c host-tests/guest/godie.c; do \
+	   host-tests/guest/suspend.c host-tests/guest/godie.c \
+	   host-tests/guest/pin.c; do \
 	   $(MAKE) -s --no-print-directory host-app APP=$$app || exit 1; done
 
 new:

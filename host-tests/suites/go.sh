@@ -10,6 +10,9 @@ done
 for cpus in 2 4; do
     add "go/suspend-fail-${cpus}cpu" tap -c "$cpus" @suspend_fail
 done
+for cpus in 2 16; do
+    add "go/pin-${cpus}cpu" tap -c "$cpus" @pin
+done
 add go/goroutines-4M tap -m 4M @goroutines 1
 for seed in $(seq 1 20); do
     add "go/preempt-$seed" tap -c $((1 + seed % 4)) -o "stress=preempt seed=$seed" @goroutines 1

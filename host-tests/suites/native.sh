@@ -20,6 +20,7 @@ for cpus in 1 2 4; do
     add "host/go-suspend-${cpus}cpu" native_suspend "$cpus" sched.slice=1 +host-go
 done
 add host/go-suspend-stress native_suspend 4 "stress=preempt seed=9" +host-go
+add host/go-pin native_pin +host-go
 add host/go-watch native_watch +host-go
 add host/go-key native_key +host-go
 add host/go-wrong native_wrong +host-go
@@ -52,6 +53,17 @@ native_suspend() # CPUs, options
     native "$1" "$2" suspend 100
     status_is 0
     check_tap out "# end"
+}
+
+# Many threads for few CPUs of Linux: some begin late.
+native_pin()
+{
+    local i
+    for ((i = 0; i < 20 && failures == 0; i++)); do
+        native 64 '' pin
+        status_is 0
+        check_tap out "# end"
+    done
 }
 
 native_dies() # CPUs, options, argument, regex...

@@ -93,6 +93,7 @@ int __wrap_main(int argc, char **argv, char **envp)
 
     if (g == NULL)
         refuse("no memory for the first goroutine", "");
+    sched_await_others();
     g_ready(g);
     sched_run();
 }

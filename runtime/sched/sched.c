@@ -442,6 +442,14 @@ void sched_run(void)
     }
 }
 
+COLD void sched_await_others(void)
+{
+    for (unsigned cpu = 0; cpu < arch_cpu_count(); cpu++) {
+        while (p_of_cpu(cpu) == NULL)
+            arch_relax();
+    }
+}
+
 // Top of a slot, from the top down: the C library's state, the TCB (what %fs
 // points at, R9), the TLS image, then the stack.
 struct tcb {

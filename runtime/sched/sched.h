@@ -24,6 +24,10 @@ void sched_init(const struct g_tls_image *tls);
 // Runs goroutines on this CPU for ever. Context: system stack, no-preempt 1.
 NORETURN void sched_run(void);
 
+// Waits until the other CPUs run goroutines, too: from then on all can be asked for.
+// Context: the boot CPU, before it lets the first goroutine run.
+void sched_await_others(void);
+
 // Makes a goroutine that will call fn(arg) on a fresh stack, not yet ready.
 // name is not copied. cpu pins it (0..arch_cpu_count()-1) or is G_ANY_CPU.
 // Returns NULL when there is no memory or no slot. Context: goroutine or boot.
