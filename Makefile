@@ -314,7 +314,8 @@ native_srcs := $(patsubst %,arch/x86_64/%,switch.S ctx.c report.c) \
                  $(patsubst %,arch/%.c,fmt option random) \
                  $(filter-out %/input.c,$(wildcard runtime/sched/*.c)) \
                  $(patsubst %,runtime/stack/%.c,api stack) $(wildcard runtime/sync/*.c) \
-                 $(wildcard runtime/debug/*.c) $(wildcard runtime/native/*.c)
+                 $(wildcard runtime/debug/*.c) \
+                 runtime/libc/sleep.c $(wildcard runtime/native/*.c boot/process/*.c)
 native_objs := $(native_srcs:%=$(native_out)/%.o)
 native_obj  := $(native_out)/gneiss.o
 native_cc    = $(HOSTCC) -std=gnu17 -O2 -g $(go_flags) -fno-omit-frame-pointer -MMD -MP \
@@ -365,7 +366,7 @@ host: $(host_app)
 host-go:
 	@for app in ring mergesort pwordcount host-tests/guest/goroutines.c \
 	   host-tests/guest/suspend.c host-tests/guest/godie.c \
-	   host-tests/guest/pin.c; do \
+	   host-tests/guest/pin.c host-tests/native/sleep.c; do \
 	   $(MAKE) -s --no-print-directory host-app APP=$$app || exit 1; done
 
 new:

@@ -21,6 +21,9 @@ for cpus in 1 2 4; do
 done
 add host/go-suspend-stress native_suspend 4 "stress=preempt seed=9" +host-go
 add host/go-pin native_pin +host-go
+for cpus in 1 2; do
+    add "host/go-sleep-${cpus}cpu" native_sleep "$cpus" +host-go
+done
 add host/go-watch native_watch +host-go
 add host/go-key native_key +host-go
 add host/go-wrong native_wrong +host-go
@@ -64,6 +67,13 @@ native_pin()
         status_is 0
         check_tap out "# end"
     done
+}
+
+native_sleep() # CPUs
+{
+    native "$1" '' sleep
+    status_is 0
+    check_tap out "# end"
 }
 
 native_dies() # CPUs, options, argument, regex...

@@ -114,6 +114,11 @@ void process_start_others(void (*fn)(void))
     pthread_barrier_wait(&started);
 }
 
+bool arch_is_cpu(void)
+{
+    return my_cpu != NULL;
+}
+
 unsigned arch_cpu_count(void)
 {
     return ncpus;
@@ -227,7 +232,7 @@ static void arm(struct cpu *c)
     if (at >= c->armed)
         return; // it goes off before, and is armed again then
     c->armed = at;
-    at += start_ns;
+    at = min_u64(at, INT64_MAX - start_ns) + start_ns;
     t.it_value.tv_sec = (time_t)(at / NS_PER_S);
     t.it_value.tv_nsec = (long)(at % NS_PER_S);
     timer_settime(c->timer, TIMER_ABSTIME, &t, NULL);
