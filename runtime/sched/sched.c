@@ -86,6 +86,17 @@ const char *g_state_name(const struct g *g)
     return state == G_PARKED && why != NULL ? why : names[state];
 }
 
+uint64_t g_waits_ns(const struct g *g)
+{
+    const char *why = *(const char *const volatile *)&g->why;
+    uint64_t since = *(const volatile uint64_t *)&g->since, now;
+
+    if (g->state != G_PARKED || why == NULL)
+        return 0; // one that is new, or only yields
+    now = arch_mono_ns();
+    return now > since ? now - since : 1; // it has only just begun
+}
+
 // ---- making ready ----
 
 COLD static void push_pinned(struct p *p, struct g *g)

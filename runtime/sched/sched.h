@@ -115,3 +115,7 @@ void g_set_locals(void *locals, void (*drop)(void *));
 uint64_t g_id(const struct g *g);
 const char *g_name(const struct g *g);
 const char *g_state_name(const struct g *g);
+
+// For how long it has waited for what its state says, 0: it does not. Context: any;
+// it may go on meanwhile.
+uint64_t g_waits_ns(const struct g *g);
