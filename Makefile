@@ -239,7 +239,7 @@ debug: $(image)
 # ---- host: unit tests, and apps as processes ---------------------------------
 
 # The machine as a process; what mm, the scheduler and the heap need.
-host      := arch/host/host.c arch/host/ctx.c arch/fmt.c arch/random.c
+host      := arch/host/host.c arch/host/ctx.c arch/fmt.c arch/random.c arch/spinlock.c
 mm        := $(host) $(wildcard mm/*.c)
 sched     := $(mm) $(patsubst %,runtime/sched/%.c,preempt queue sched stop suspend time) runtime/stack/stack.c runtime/stack/pages.c
 heap      := $(mm) $(wildcard runtime/heap/*.c) arch/option.c \
@@ -311,7 +311,7 @@ endif
 native_out  := build/host/gneiss$(if $(CLANG),-clang)
 native_srcs := $(patsubst %,arch/x86_64/%,switch.S ctx.c report.c) \
                  $(wildcard arch/host/process/*.[cS]) \
-                 $(patsubst %,arch/%.c,fmt option random) \
+                 $(patsubst %,arch/%.c,fmt option random spinlock) \
                  $(filter-out %/input.c,$(wildcard runtime/sched/*.c)) \
                  $(patsubst %,runtime/stack/%.c,api stack) $(wildcard runtime/sync/*.c) \
                  $(wildcard runtime/debug/*.c) \
