@@ -28,6 +28,20 @@ struct trap_frame {
 _Static_assert(sizeof(struct trap_frame) == TF_WORDS * 8, "trap.S pushes it");
 _Static_assert(offsetof(struct trap_frame, rsp) == TF_RSP, "trap.S reads it");
 
+// Of a back end's struct cpu: it begins as percpu.h says.
+#define CHECK_PERCPU(cpu)                                                      \
+    _Static_assert(offsetof(cpu, self) == CPU_SELF &&                          \
+                       offsetof(cpu, id) == CPU_ID &&                          \
+                       offsetof(cpu, nopreempt) == CPU_NOPREEMPT &&            \
+                       offsetof(cpu, current) == CPU_CURRENT &&                \
+                       offsetof(cpu, sys_sp) == CPU_SYS_SP &&                  \
+                       offsetof(cpu, sys_low) == CPU_SYS_LOW &&                \
+                       offsetof(cpu, canary) == CPU_CANARY &&                  \
+                       offsetof(cpu, sys_top) == CPU_SYS_TOP &&                \
+                       offsetof(cpu, emergency_top) == CPU_EMERGENCY_TOP &&    \
+                       offsetof(cpu, local) == CPU_LOCAL,                      \
+                   "percpu.h")
+
 // Of a page fault's error code.
 enum { PF_PRESENT = 1, PF_WRITE = 2, PF_FETCH = 16 };
 
