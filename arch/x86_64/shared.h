@@ -107,27 +107,20 @@ static inline void preempt_clear_pending(void)
 // Of a bitmap of any size, by one instruction each; not atomic. Return what the
 // bit was.
 
-static inline bool arch_bit_set(uint64_t *map, uint64_t bit)
-{
-    bool was;
+#define ARCH_BIT(name, instruction)                                            \
+    static inline bool name(uint64_t *map, uint64_t bit)                       \
+    {                                                                          \
+        bool was;                                                              \
+                                                                               \
+        __asm__ volatile(instruction " %2, (%1)"                               \
+                         : "=@ccc"(was)                                        \
+                         : "r"(map), "r"(bit)                                  \
+                         : "memory");                                          \
+        return was;                                                            \
+    }
 
-    __asm__ volatile("btsq %2, (%1)"
-                     : "=@ccc"(was)
-                     : "r"(map), "r"(bit)
-                     : "memory");
-    return was;
-}
-
-static inline bool arch_bit_clear(uint64_t *map, uint64_t bit)
-{
-    bool was;
-
-    __asm__ volatile("btrq %2, (%1)"
-                     : "=@ccc"(was)
-                     : "r"(map), "r"(bit)
-                     : "memory");
-    return was;
-}
+ARCH_BIT(arch_bit_set, "btsq")
+ARCH_BIT(arch_bit_clear, "btrq")
 
 // v < *limit, and *p += n: one instruction each, of which an interrupt sees all or
 // nothing. What another CPU stores is seen some time.
