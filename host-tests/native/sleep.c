@@ -1,5 +1,5 @@
-// Who sleeps in a process with goroutines: for ages, and on a thread that the program
-// has made for itself, which has no goroutine to park.
+// Who sleeps or waits in a process with goroutines: from its first moment on, for ages,
+// and on a thread that the program has made for itself, which has no goroutine to park.
 
 #include "host-tests/guest/tap.h"
 
@@ -10,6 +10,38 @@
 #include <pthread.h>
 #include <time.h>
 #include <unistd.h>
+
+// ---- from the first moment on ----
+
+static struct gn_wg gate;
+
+static void wait_at_gate(void *arg)
+{
+    (void)arg;
+    gn_wg_wait(&gate);
+}
+
+// The cheap clock that says since when may be behind the start of the process.
+static void an_early_wait_is_as_long_as_it_is(void)
+{
+    enum { MS = 20, NS_PER_MS = 1000000 };
+    struct gn_go_info list[2];
+    size_t n;
+
+    gn_wg_add(&gate, 1);
+    if (gn_go(wait_at_gate, NULL) != 0)
+        abort();
+    do {
+        gn_yield();
+        n = gn_go_list(list, 2);
+    } while (n < 2 || list[1].waits_ns == 0);
+    usleep(MS * 1000);
+    gn_go_list(list, 2);
+    ok(list[1].waits_ns >= MS * NS_PER_MS, "a wait is as long as it is");
+    gn_wg_done(&gate);
+}
+
+// ---- for ages ----
 
 static struct gn_wg begun;
 static _Atomic unsigned woken;
@@ -41,6 +73,8 @@ static void ages_are_not_over_soon(void)
     IS(woken, 0, "who sleeps for ages is not woken");
 }
 
+// ---- threads ----
+
 static void *sleep_a_little(void *arg)
 {
     struct timespec t = {.tv_nsec = 1000}, wrong = {.tv_nsec = 1000000000};
@@ -64,6 +98,7 @@ static void threads_sleep_too(void)
 
 int main(void)
 {
+    an_early_wait_is_as_long_as_it_is();
     ages_are_not_over_soon();
     threads_sleep_too();
     return tap_end();

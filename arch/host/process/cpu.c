@@ -201,7 +201,9 @@ uint64_t arch_mono_ns(void)
 
 uint64_t arch_mono_coarse_ns(void)
 {
-    return read_clock(CLOCK_MONOTONIC_COARSE) - start_ns;
+    uint64_t now = read_clock(CLOCK_MONOTONIC_COARSE);
+
+    return now > start_ns ? now - start_ns : 0; // it may be behind the start
 }
 
 uint64_t arch_wall_ns(void)
