@@ -199,7 +199,7 @@ static void hold(unsigned who, bool for_long)
     twice += atomic_exchange(&holder[who], 1) != 0;
     gn_yield();
     if (for_long)
-        g_sleep_until(arch_mono_ns() + 20000);
+        sched_stop_world(nothing, NULL);
     holder[who] = 0;
     g_resume(everybody[who]);
 }
