@@ -242,7 +242,7 @@ debug: $(image)
 # ---- host: unit tests, and apps as processes ---------------------------------
 
 # The machine as a process; what mm, the scheduler and the heap need.
-host      := arch/host/host.c arch/host/ctx.c arch/fmt.c arch/random.c
+host      := arch/host/host.c arch/host/ctx.c arch/fmt.c arch/random.c arch/spinlock.c
 mm        := $(host) $(wildcard mm/*.c)
 sched     := $(mm) $(patsubst %,runtime/sched/%.c,preempt queue sched stop suspend time) runtime/stack/stack.c runtime/stack/pages.c
 heap      := $(mm) $(wildcard runtime/heap/*.c) arch/option.c \
@@ -314,10 +314,11 @@ endif
 native_out  := build/host/gneiss$(if $(CLANG),-clang)
 native_srcs := $(patsubst %,arch/x86_64/%,switch.S ctx.c report.c) \
                  $(wildcard arch/host/process/*.[cS]) \
-                 $(patsubst %,arch/%.c,fmt option random) \
+                 $(patsubst %,arch/%.c,fmt option random spinlock) \
                  $(filter-out %/input.c,$(wildcard runtime/sched/*.c)) \
-                 $(patsubst %,runtime/stack/%.c,api stack) $(wildcard runtime/sync/*.c runtime/chan/*.c runtime/time/*.c runtime/panic/*.c) \
-                 $(wildcard runtime/debug/*.c) $(wildcard runtime/native/*.c)
+                 $(patsubst %,runtime/stack/%.c,api stack) \
+                 $(wildcard $(patsubst %,runtime/%/*.c,sync chan time panic debug native)) \
+                 runtime/libc/sleep.c $(wildcard boot/process/*.c)
 native_objs := $(native_srcs:%=$(native_out)/%.o)
 native_obj  := $(native_out)/gneiss.o
 native_cc    = $(HOSTCC) -std=gnu17 -O2 -g $(go_flags) -fno-omit-frame-pointer -MMD -MP \
@@ -367,7 +368,8 @@ host: $(host_app)
 .PHONY: host-go
 host-go:
 	@for app in ring mergesort pwordcount host-tests/guest/goroutines.c \
-	   $(patsubst %,host-tests/guest/%.c,suspend godie go_chan go_panic go_die); do \
+	   $(patsubst %,host-tests/guest/%.c,suspend pin godie go_chan go_panic go_die) \
+	   host-tests/native/sleep.c; do \
 	   $(MAKE) -s --no-print-directory host-app APP=$$app || exit 1; done
 
 new:

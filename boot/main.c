@@ -295,6 +295,7 @@ static void second_stage(void)
 
     if (g == NULL)
         boot_fail("no memory for the first goroutine: run with more MEM");
+    sched_await_others();
     g_ready(g);
     cpu_start();
 }

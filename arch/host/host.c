@@ -443,20 +443,6 @@ void preempt_pending_slow(void)
         arch_hooks.leave();
 }
 
-void spin_lock_slow(struct spinlock *l, uint32_t me)
-{
-    for (;;) {
-        uint32_t o = 0;
-
-        if (atomic_compare_exchange_weak_explicit(
-                &l->owner, &o, me, memory_order_acquire, memory_order_relaxed))
-            return;
-        if (o == me)
-            panic("spinlock %p: CPU %u holds it already", (void *)l, me - 1);
-        arch_relax();
-    }
-}
-
 // ---- time, console, power, random ----
 
 static uint64_t read_clock(clockid_t id)

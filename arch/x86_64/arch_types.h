@@ -38,6 +38,12 @@ static inline void arch_critical_end(void)
     __asm__ volatile("" ::: "memory");
 }
 
+// Who is interrupted where it may not leave its CPU is asked no second time.
+static inline bool arch_leave_asked(void)
+{
+    return false;
+}
+
 // ---- interrupts ----
 
 static inline bool arch_irqs_enabled(void)

@@ -57,16 +57,7 @@ struct cpu {
     struct tss tss;
 };
 
-_Static_assert(offsetof(struct cpu, id) == CPU_ID, "percpu.h");
-_Static_assert(offsetof(struct cpu, nopreempt) == CPU_NOPREEMPT, "percpu.h");
-_Static_assert(offsetof(struct cpu, current) == CPU_CURRENT, "percpu.h");
-_Static_assert(offsetof(struct cpu, sys_sp) == CPU_SYS_SP, "percpu.h");
-_Static_assert(offsetof(struct cpu, sys_low) == CPU_SYS_LOW, "percpu.h");
-_Static_assert(offsetof(struct cpu, canary) == CPU_CANARY, "percpu.h");
-_Static_assert(offsetof(struct cpu, sys_top) == CPU_SYS_TOP, "percpu.h");
-_Static_assert(offsetof(struct cpu, emergency_top) == CPU_EMERGENCY_TOP,
-               "percpu.h");
-_Static_assert(offsetof(struct cpu, local) == CPU_LOCAL, "percpu.h");
+CHECK_PERCPU(struct cpu);
 
 extern struct cpu boot_cpu;
 extern struct cpu *cpu_table[ARCH_MAX_CPUS]; // by id

@@ -1,5 +1,5 @@
 // Contexts: what switch.S finds on their stacks, or in the areas of those that were
-// interrupted.
+// interrupted; and what makes a goroutine leave its CPU when its count is zero.
 
 #include "arch/arch.h"
 
@@ -25,6 +25,26 @@ void arch_ctx_init(struct arch_ctx *ctx, void *stack_top, void (*entry)(void *),
 void arch_ctx_free(struct arch_ctx *ctx)
 {
     ctx->rsp = 0; // all of it lies on the stack
+}
+
+static void run_pending(void *arg)
+{
+    bool *leave = arg;
+
+    preempt_clear_pending();
+    *leave = arch_hooks.pending != NULL && arch_hooks.pending();
+    *leave |= arch_leave_asked();
+}
+
+// The count is zero and something is pending. The work takes locks of mm and of
+// the scheduler, so it is done on the system stack, which cannot fault (R5).
+void preempt_pending_slow(void)
+{
+    bool leave;
+
+    arch_on_system_stack(run_pending, &leave);
+    if (leave)
+        arch_hooks.leave();
 }
 
 size_t arch_full_size(void)

@@ -64,9 +64,12 @@ uintptr_t arch_trap_frameless_caller(const struct trap_frame *tf,
                                      bool (*readable)(uintptr_t, size_t))
 {
     const uint8_t *code = (const uint8_t *)start;
-    size_t n = tf->rip - start;
+    uintptr_t pc = *(const volatile uint64_t *)&tf->rip;
+    size_t n = pc - start;
     bool pushed = n >= 1 && code[0] == 0x55;
 
+    if (pc < start)
+        return 0; // it has gone on since
     for (size_t i = 0; i + 3 <= n; i++) {
         if (code[i] == 0x48 && code[i + 1] == 0x89 && code[i + 2] == 0xe5)
             return 0;

@@ -28,6 +28,20 @@ struct trap_frame {
 _Static_assert(sizeof(struct trap_frame) == TF_WORDS * 8, "trap.S pushes it");
 _Static_assert(offsetof(struct trap_frame, rsp) == TF_RSP, "trap.S reads it");
 
+// Of a back end's struct cpu: it begins as percpu.h says.
+#define CHECK_PERCPU(cpu)                                                      \
+    _Static_assert(offsetof(cpu, self) == CPU_SELF &&                          \
+                       offsetof(cpu, id) == CPU_ID &&                          \
+                       offsetof(cpu, nopreempt) == CPU_NOPREEMPT &&            \
+                       offsetof(cpu, current) == CPU_CURRENT &&                \
+                       offsetof(cpu, sys_sp) == CPU_SYS_SP &&                  \
+                       offsetof(cpu, sys_low) == CPU_SYS_LOW &&                \
+                       offsetof(cpu, canary) == CPU_CANARY &&                  \
+                       offsetof(cpu, sys_top) == CPU_SYS_TOP &&                \
+                       offsetof(cpu, emergency_top) == CPU_EMERGENCY_TOP &&    \
+                       offsetof(cpu, local) == CPU_LOCAL,                      \
+                   "percpu.h")
+
 // Of a page fault's error code.
 enum { PF_PRESENT = 1, PF_WRITE = 2, PF_FETCH = 16 };
 
@@ -93,27 +107,20 @@ static inline void preempt_clear_pending(void)
 // Of a bitmap of any size, by one instruction each; not atomic. Return what the
 // bit was.
 
-static inline bool arch_bit_set(uint64_t *map, uint64_t bit)
-{
-    bool was;
+#define ARCH_BIT(name, instruction)                                            \
+    static inline bool name(uint64_t *map, uint64_t bit)                       \
+    {                                                                          \
+        bool was;                                                              \
+                                                                               \
+        __asm__ volatile(instruction " %2, (%1)"                               \
+                         : "=@ccc"(was)                                        \
+                         : "r"(map), "r"(bit)                                  \
+                         : "memory");                                          \
+        return was;                                                            \
+    }
 
-    __asm__ volatile("btsq %2, (%1)"
-                     : "=@ccc"(was)
-                     : "r"(map), "r"(bit)
-                     : "memory");
-    return was;
-}
-
-static inline bool arch_bit_clear(uint64_t *map, uint64_t bit)
-{
-    bool was;
-
-    __asm__ volatile("btrq %2, (%1)"
-                     : "=@ccc"(was)
-                     : "r"(map), "r"(bit)
-                     : "memory");
-    return was;
-}
+ARCH_BIT(arch_bit_set, "btsq")
+ARCH_BIT(arch_bit_clear, "btrq")
 
 // v < *limit, and *p += n: one instruction each, of which an interrupt sees all or
 // nothing. What another CPU stores is seen some time.

@@ -181,18 +181,3 @@ COLD void arch_call_others(void (*fn)(void *), void *arg)
         arch_relax();
     preempt_enable();
 }
-
-void spin_lock_slow(struct spinlock *l, uint32_t me)
-{
-    for (;;) {
-        uint32_t o = atomic_load_explicit(&l->owner, memory_order_relaxed);
-
-        if (o == me)
-            panic("spinlock %p: CPU %u holds it already", (void *)l, me - 1);
-        if (o == 0 &&
-            atomic_compare_exchange_weak_explicit(
-                &l->owner, &o, me, memory_order_acquire, memory_order_relaxed))
-            return;
-        arch_relax();
-    }
-}

@@ -97,10 +97,7 @@ trap_call:
     call trap_dispatch
     .globl trap_return
 trap_return:
-    addq $16, %rsp
-    restore_registers
-    addq $16, %rsp
-    iretq
+    return_to_frame
     .size trap_move, . - trap_move
 
     .type trap_stay, @function

@@ -161,25 +161,6 @@ void trap_dispatch(struct trap_frame *tf)
     c->nopreempt--;
 }
 
-static void run_pending(void *arg)
-{
-    bool *leave = arg;
-
-    preempt_clear_pending();
-    *leave = arch_hooks.pending != NULL && arch_hooks.pending();
-}
-
-// The count is zero and something is pending. The work takes locks of mm and of
-// the scheduler, so it is done on the system stack, which cannot fault (R5).
-void preempt_pending_slow(void)
-{
-    bool leave;
-
-    arch_on_system_stack(run_pending, &leave);
-    if (leave)
-        arch_hooks.leave();
-}
-
 // ---- interrupted contexts ----
 
 void arch_ctx_interrupt(struct arch_ctx *ctx, void *area,

@@ -393,7 +393,14 @@ static void all_are_listed(void)
         gn_yield();
     IS(gn_go_list(list, MANY + 5), 1, "main alone");
     ok(list[0].id == 1 && count_in(list, 1, "main", "running") == 1,
-       "it has number 1 and runs");
+       "it has number 1, runs and does not wait");
+    struct g *fresh = g_create(nothing, NULL, "fresh", G_ANY_CPU);
+
+    gn_go_list(list, 2);
+    ok(list[0].waits_ns == 0 && list[1].waits_ns == 0, "nor one that is new");
+    g_ready(fresh);
+    while (gn_go_count() > 1)
+        gn_yield();
     gn_wg_add(&gate.closed, 1);
     gn_wg_add(&gate.all, MANY);
     for (unsigned i = 0; i < MANY; i++)

@@ -1,9 +1,7 @@
 // Every request for a frame failed in turn, once and from then on, in every
 // call of <gneiss/mem.h>: ENOMEM, and nothing has changed; tried again, it
-// works; no frame and no promise is lost. Then all CPUs at once, with requests
-// failing all the time. (host-tests/mm/test_fail.c does it call by call of mm.)
-//
-// usage: mem_fail [ROUNDS]
+// works; no frame and no promise is lost. (host-tests/mm/test_fail.c does it call by
+// call of mm, mem_fail_cpus.c on all CPUs at once.)
 
 #include <errno.h>
 #include <gneiss/cpu.h>
@@ -11,13 +9,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "host-tests/guest/par.h"
+#include "host-tests/guest/even.h"
 #include "host-tests/guest/room.h"
 #include "host-tests/guest/tap.h"
-
-#include "mm/fail.h"
-#include "mm/fcache.h"
-#include "mm/mm.h"
 
 enum {
     PAGE = 4096,
@@ -33,65 +27,6 @@ enum {
 
 static char *const base = (char *)0x200000000000;
 static char *const there = (char *)0x210000000000;
-
-// ---- what must come out even ----
-
-struct accounts {
-    uint64_t frames, tables, committed;
-};
-
-static struct region *drained;
-static uint64_t ndrained;
-
-// Takes all descriptors of regions, so that the next call needs a frame.
-static void drain(void *arg)
-{
-    struct region *r;
-
-    (void)arg;
-    mm_fail_at(1, true);
-    spin_lock(&mm_lock);
-    while ((r = region_new()) != NULL) {
-        r->right = drained;
-        drained = r;
-        ndrained++;
-    }
-    spin_unlock(&mm_lock);
-    mm_fail_at(0, false);
-}
-
-static void undrain(void *arg)
-{
-    (void)arg;
-    spin_lock(&mm_lock);
-    while (drained != NULL) {
-        struct region *r = drained;
-
-        drained = r->right;
-        region_free(r);
-    }
-    spin_unlock(&mm_lock);
-    ndrained = 0;
-}
-
-static void refill(void *arg)
-{
-    (void)arg;
-    frame_reserve_refill();
-}
-
-static struct accounts accounts(void)
-{
-    struct accounts a;
-
-    arch_on_system_stack(drain, NULL);
-    a.tables = pt_tables();
-    a.frames = mm_free_frames() + frame_cache_stats().reserved + a.tables +
-               ndrained / (PAGE / sizeof(struct region));
-    arch_on_system_stack(undrain, NULL);
-    a.committed = mm_commit().committed;
-    return a;
-}
 
 // ---- the calls ----
 
@@ -675,15 +610,15 @@ static bool fail_at(size_t i, uint64_t nth, bool on)
     struct accounts empty = accounts();
 
     cases[i].prepare();
-    arch_on_system_stack(refill, NULL);
-    arch_on_system_stack(drain, NULL);
+    arch_on_system_stack(even_refill, NULL);
+    arch_on_system_stack(even_take, NULL);
     tables = pt_tables();
     mm_fail_at(nth, on);
     long err = cases[i].call();
     bool failed = nth != 0 && mm_has_failed();
 
     mm_fail_at(0, false);
-    arch_on_system_stack(undrain, NULL);
+    arch_on_system_stack(even_give, NULL);
     mm_check();
     if (err != 0) {
         if (err != -ENOMEM || !failed)
@@ -745,102 +680,9 @@ static void each_request_fails_in_turn(void)
        "%u points failed", points);
 }
 
-// ---- all CPUs at once, requests failing all the time ----
-
-static unsigned rounds = 30;
-static _Atomic unsigned started, odd, refused, finished;
-
-static void note(long err)
+int main(void)
 {
-    if (err == -ENOMEM)
-        refused++;
-    else if (err < 0)
-        odd++;
-}
-
-static void one_round(uint32_t *rnd)
-{
-    size_t n = 1 + *rnd % 40;
-    char *p, *q;
-
-    *rnd = *rnd * 1103515245 + 12345;
-    mm_fail_at(1 + *rnd / 65536 % 6, false);
-    p = gn_map(NULL, n * PAGE, RW, *rnd / 4096 % 2 ? GN_SPARSE : 0);
-    if (p == NULL) {
-        note(-errno);
-        return;
-    }
-    note(gn_advise(p, n * PAGE, GN_POPULATE));
-    mm_fail_at(1 + *rnd / 1024 % 4, false);
-    q = *rnd / 512 % 2 ? gn_alias(p, n * PAGE, RW) : gn_snapshot(p, n * PAGE);
-    if (q == NULL)
-        note(-errno);
-    mm_fail_at(1 + *rnd / 256 % 3, false);
-    note(gn_protect(p + n / 2 * PAGE, PAGE, GN_READ));
-    if (n / 2 > 0)
-        note(gn_advise(p, n / 2 * PAGE, GN_POPULATE));
-    mm_fail_at(1, false);
-    while (gn_unmap(p, n * PAGE) != 0)
-        refused++;
-    while (q != NULL && gn_unmap(q, n * PAGE) != 0)
-        refused++;
-}
-
-static void fail_all_the_time(unsigned cpu, void *arg)
-{
-    uint32_t rnd = cpu + 1;
-
-    (void)arg;
-    started++;
-    // A goroutine that can't be made would be an end of the test.
-    while (started < arch_cpu_count())
-        g_yield();
-    for (unsigned i = 0; i < rounds; i++)
-        one_round(&rnd);
-    finished++;
-    while (finished < arch_cpu_count())
-        g_yield();
-    mm_fail_at(0, false);
-}
-
-static void all_cpus_at_once(void)
-{
-    par_run(fail_all_the_time, NULL); // stacks and caches are warm after it
-    started = finished = 0;
-    struct accounts before = accounts();
-
-    par_run(fail_all_the_time, NULL);
-    mm_check();
-    struct accounts after = accounts();
-
-    printf("# %u calls were refused\n", (unsigned)refused);
-    IS(odd, 0, "calls on all CPUs fail with ENOMEM only");
-    ok(refused > 0, "and some do");
-    // A goroutine that ended leaves a warm page in its slot, and tables to it;
-    // they are promised.
-    uint64_t stacks = after.committed - before.committed;
-
-    ok(stacks <= 4 * arch_cpu_count(), "all promises come back");
-    IS(after.frames - after.tables + stacks, before.frames - before.tables,
-       "all frames, too");
-}
-
-static NOINLINE unsigned deep(unsigned levels)
-{
-    volatile unsigned here[256];
-
-    here[0] = levels;
-    return levels == 0 ? 0 : deep(levels - 1) + (here[0] == levels);
-}
-
-int main(int argc, char **argv)
-{
-    if (argc > 1)
-        rounds = (unsigned)strtoul(argv[1], NULL, 0);
-    frame_zeroed_max = 0; // idle CPUs hold no frames while they are counted
-    deep(64);             // the stack takes no frame later
-    printf("# %u CPUs\n", arch_cpu_count());
+    accounts_start();
     each_request_fails_in_turn();
-    all_cpus_at_once();
     return tap_end();
 }

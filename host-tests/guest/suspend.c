@@ -180,6 +180,66 @@ static void its_registers_are_found(void)
     gn_wg_wait(&all);
 }
 
+// ---- all of them by all ----
+
+enum { ALL = 8 };
+
+static struct g *_Atomic everybody[ALL];
+static _Atomic unsigned holder[ALL], twice, through;
+
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+static void hold(unsigned who, bool for_long)
+{
+    if (!g_suspend(everybody[who]))
+        abort();
+    twice += atomic_exchange(&holder[who], 1) != 0;
+    gn_yield();
+    if (for_long)
+        sched_stop_world(nothing, NULL);
+    holder[who] = 0;
+    g_resume(everybody[who]);
+}
+
+static void suspend_others(void *all)
+{
+    static _Atomic unsigned next;
+    unsigned me = next++;
+
+    everybody[me] = g_current();
+    for (unsigned i = 0; i < ALL; i++) {
+        while (everybody[i] == NULL)
+            gn_yield();
+    }
+    for (unsigned r = 0; r < rounds / 4; r++) {
+        unsigned who = (unsigned)(arch_random() % ALL);
+
+        if (who != me)
+            hold(who, r % 8 == 0);
+        else if (r % 4 == 0)
+            sched_stop_world(nothing, NULL);
+    }
+    for (through++; through < ALL;) // they may want us
+        gn_yield();
+    gn_wg_done(all);
+}
+
+static void each_suspends_all(void)
+{
+    struct gn_wg all = {0};
+
+    gn_wg_add(&all, ALL);
+    for (unsigned i = 0; i < ALL; i++) {
+        if (gn_go(suspend_others, &all) != 0)
+            abort();
+    }
+    gn_wg_wait(&all);
+    IS(twice, 0, "each suspends all, who is suspended by one at a time");
+}
+
 // ---- waking, ending ----
 
 static struct gn_wg gate, passed;
@@ -246,6 +306,7 @@ int main(int argc, char **argv)
         rounds = (unsigned)atoi(argv[1]);
     they_stand_still();
     its_registers_are_found();
+    each_suspends_all();
     a_wakeup_waits();
     they_may_end();
     return tap_end();

@@ -13,25 +13,45 @@ static inline void descriptors_add(struct region *r, void *arg)
     *(uint64_t *)arg += r->pooled;
 }
 
-// Takes all that are free, and puts them back. Context: mm_lock held, nobody else
-// asks for frames.
+static struct region *descriptors_taken; // by right
+
+// Takes all that are free, so that the next call needs a frame for one; returns how
+// many there were. Context: mm_lock held where there are others, nobody else asks
+// for frames.
+static inline uint64_t descriptors_take(void)
+{
+    uint64_t n = 0;
+    struct region *r;
+
+    mm_fail_at(1, true); // no more are made
+    while ((r = region_new()) != NULL) {
+        r->right = descriptors_taken;
+        descriptors_taken = r;
+        n++;
+    }
+    mm_fail_at(0, false);
+    return n;
+}
+
+// Puts them back. Context: as above.
+static inline void descriptors_give(void)
+{
+    struct region *r;
+
+    while ((r = descriptors_taken) != NULL) {
+        descriptors_taken = r->right;
+        region_free(r);
+    }
+}
+
+// Context: as above, and none are taken.
 static inline struct descriptors descriptors_count(void)
 {
     struct descriptors d = {0};
-    struct region *drained = NULL, *r;
 
     region_each(descriptors_add, &d.used);
-    mm_fail_at(1, true); // no more are made
-    while ((r = region_new()) != NULL) {
-        r->right = drained;
-        drained = r;
-        d.free++;
-    }
-    mm_fail_at(0, false);
-    while ((r = drained) != NULL) {
-        drained = r->right;
-        region_free(r);
-    }
+    d.free = descriptors_take();
+    descriptors_give();
     return d;
 }
 

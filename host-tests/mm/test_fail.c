@@ -5,105 +5,28 @@
 // nothing is lost.
 //
 // A case prepares memory, at addresses that are the same each time, and makes
-// one call. What is compared is each page of each region: its rights, its
-// flags, its contents, looked at through the tables without touching it.
+// one call. What is compared is each page of each region (seen.h).
 
 #include "host-tests/support.h"
 
 #include <errno.h>
 
+#include "host-tests/mm/descriptors.h"
 #include "host-tests/mm/mm_fixture.h"
+#include "host-tests/mm/seen.h"
 #include "mm/fail.h"
 #include "mm/fcache.h"
 #include "mm/mm_impl.h"
 
 enum {
     RAM = 96 * MIB,
-    TABLE = 512, // pages below one table
-    MOST_PAGES = 8192,
+    TABLE = 512,    // pages below one table
     RECORDED = 254, // points that there were when this was written
 };
 
 #define RW (PROT_R | PROT_W)
 
-// ---- what there is, page by page ----
-
-struct page {
-    uintptr_t va;
-    uint64_t value;
-    unsigned prot, flags;
-};
-
-struct state {
-    size_t n;
-    struct page page[MOST_PAGES];
-};
-
-static struct state *filling;
 static char doing[100]; // which request of which case fails
-
-static paddr_t frame_at(uintptr_t va)
-{
-    int level;
-    pte_t *e = pt_find(va, &level);
-
-    if (e == NULL || !pt_has_frame(pt_get(e)))
-        return paddr(0);
-    return paddr((pte_paddr(pt_get(e)).raw & ~(pte_span(level) - 1)) +
-                 (va & (pte_span(level) - 1)));
-}
-
-// What a load would find, without being one.
-static uint64_t contents(struct region *r, uintptr_t va)
-{
-    struct region *p = r;
-
-    do {
-        uintptr_t at = mm_peer_address(r, va, p);
-        paddr_t frame = at != 0 ? frame_at(at) : paddr(0);
-
-        if (frame.raw != 0)
-            return *(uint64_t *)arch_direct(frame);
-        p = p->peer;
-    } while (p != r);
-    return 0;
-}
-
-static void add_region(struct region *r, void *arg)
-{
-    (void)arg;
-    for (uintptr_t va = r->start; va < r->end; va += PAGE_SIZE) {
-        assert_true(filling->n < MOST_PAGES);
-        filling->page[filling->n++] =
-            (struct page){va, contents(r, va), r->prot, r->flags};
-    }
-}
-
-static void look(struct state *s)
-{
-    s->n = 0;
-    filling = s;
-    region_each(add_region, NULL);
-}
-
-// A clone lies where there is room, so addresses are not always compared.
-static void assert_same(const struct state *is, const struct state *should,
-                        bool addresses, const char *what)
-{
-    if (is->n != should->n)
-        fail_msg("%s, %s: %zu pages, not %zu", doing, what, is->n, should->n);
-    for (size_t i = 0; i < is->n; i++) {
-        struct page a = is->page[i], b = should->page[i];
-
-        if ((addresses && a.va != b.va) || a.value != b.value ||
-            a.prot != b.prot || a.flags != b.flags)
-            fail_msg(
-                "%s, %s: page %zu at 0x%lx holds %lu, rights %u, flags %u, "
-                "not 0x%lx, %lu, %u, %u",
-                doing, what, i, a.va, a.value, a.prot, a.flags, b.va, b.value,
-                b.prot, b.flags);
-    }
-}
 
 // ---- what is there when nothing is mapped ----
 
@@ -112,42 +35,13 @@ struct accounts {
     uint64_t tables, committed;
 };
 
-static size_t ndrained;
-static struct region *drained; // by right
-
-// Takes all descriptors, so that the next call needs a frame for one.
-static void drain_descriptors(void)
-{
-    struct region *r;
-
-    mm_fail_at(1, true);
-    while ((r = region_new()) != NULL) {
-        r->right = drained;
-        drained = r;
-        ndrained++;
-    }
-    mm_fail_at(0, false);
-}
-
-static void give_descriptors(void)
-{
-    while (drained != NULL) {
-        struct region *r = drained;
-
-        drained = r->right;
-        region_free(r);
-    }
-    ndrained = 0;
-}
-
 static struct accounts accounts(void)
 {
     struct accounts a;
 
-    drain_descriptors();
-    a.frames =
-        mm_free_frames() + ndrained / (PAGE_SIZE / sizeof(struct region));
-    give_descriptors();
+    a.frames = mm_free_frames() +
+               descriptors_take() / (PAGE_SIZE / sizeof(struct region));
+    descriptors_give();
     a.tables = pt_tables();
     a.committed = mm_commit().committed;
     return a;
@@ -711,16 +605,16 @@ static void end_case(void)
 }
 
 // The call without a failure: what it makes, and the accounts after it.
-static void plain_run(const struct fail_case *c, struct state *result)
+static void plain_run(const struct fail_case *c, struct seen *result)
 {
     c->prepare();
-    drain_descriptors();
+    descriptors_take();
     snprintf(doing, sizeof doing, "%s", c->name);
     long err = c->call();
 
     if (err != 0)
         fail_msg("%s: %ld", doing, err);
-    give_descriptors();
+    descriptors_give();
     mm_check();
     look(result);
     end_case();
@@ -728,9 +622,9 @@ static void plain_run(const struct fail_case *c, struct state *result)
 
 // The nth request fails. Returns false when the call makes fewer.
 static bool fail_at(const struct fail_case *c, uint64_t nth, bool on,
-                    const struct state *result)
+                    const struct seen *result)
 {
-    static struct state before, after;
+    static struct seen before, after;
     struct accounts empty = accounts();
 
     snprintf(doing, sizeof doing, "%s, request %lu%s", c->name, nth,
@@ -738,7 +632,7 @@ static bool fail_at(const struct fail_case *c, uint64_t nth, bool on,
     c->prepare();
     frame_reserve_refill();
     look(&before);
-    drain_descriptors();
+    descriptors_take();
     mm_fail_at(nth, on);
     long err = c->call();
     bool failed = mm_has_failed();
@@ -750,16 +644,16 @@ static bool fail_at(const struct fail_case *c, uint64_t nth, bool on,
     if (err != 0) {
         if (err != -ENOMEM || !failed)
             fail_msg("%s: returned %ld", doing, err);
-        assert_same(&after, &before, true, "after a failure");
+        assert_same(doing, &after, &before, true, "after a failure");
     }
     if (err != 0 && !on) {
         assert_int_equal(c->call(), 0);
         mm_check();
         look(&after);
     }
-    give_descriptors();
+    descriptors_give();
     if (err == 0 || !on)
-        assert_same(&after, result, false, "in the end");
+        assert_same(doing, &after, result, false, "in the end");
     end_case();
     mm_check();
     frame_reserve_refill();
@@ -794,7 +688,7 @@ static void giving_back_works_when_no_frame_is_left(void **state)
 
 static void every_request_fails_in_turn(void **state)
 {
-    static struct state result;
+    static struct seen result;
     unsigned points = 0;
 
     (void)state;

@@ -7,6 +7,12 @@ for cpus in 1 2 4; do
     add "go/suspend-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @suspend 100
     add "go/goroutines-q35-qemu64-${cpus}cpu" tap -M q35 --cpu qemu64 -c "$cpus" -m 64M @goroutines
 done
+for cpus in 2 4; do
+    add "go/suspend-fail-${cpus}cpu" tap -c "$cpus" @suspend_fail
+done
+for cpus in 2 16; do
+    add "go/pin-${cpus}cpu" tap -c "$cpus" @pin
+done
 add go/goroutines-4M tap -m 4M @goroutines 1
 for seed in $(seq 1 20); do
     add "go/preempt-$seed" tap -c $((1 + seed % 4)) -o "stress=preempt seed=$seed" @goroutines 1

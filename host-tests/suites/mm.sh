@@ -11,6 +11,7 @@ add mm/mman-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_mman
 add mm/storm-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @storm quick
 for cpus in 1 2 4; do
     add "mm/fail-${cpus}cpu" fail_case "$cpus" @mem_fail
+    add "mm/fail-cpus-${cpus}cpu" tap -c "$cpus" @mem_fail_cpus
 done
 for cpus in 1 2 4; do
     add "mm/model-${cpus}cpu" tap -c "$cpus" @mem_model 100000 "$cpus"
@@ -78,7 +79,7 @@ add mm/costs costs_case @bench-mem
 # every test. mm/matrix-pairs looks after that, and says what is left out.
 matrix_sizes=(2M 3M 4M 8M 16M 32M 64M 128M 256M 512M 1G 2G 4G 8G)
 matrix_tests=(mem mem_api mem_mman mem_race mem_tight mem_chaos mem_model
-    mem_scatter mem_fail mem_dirty storm)
+    mem_scatter mem_fail mem_fail_cpus mem_dirty storm)
 matrix_rows=() # memory, machine, model, CPUs
 
 machines=(microvm q35)
@@ -112,7 +113,7 @@ matrix_args() # test, memory, machine, model, CPUs
     mem_race) echo $((1000 / $5)) ;;
     mem_chaos) echo 300 3 ;;
     mem_model) echo 2000 3 ;;
-    mem_fail) echo 2 ;;
+    mem_fail_cpus) echo 2 ;;
     mem_dirty) [ "$5" -lt 4 ] && echo 1 || echo 1 6 ;;
     storm)
         # CPUs that wait for each other where there are fewer real ones: in full

@@ -29,6 +29,10 @@ add host/go-deadlock native_ends 2 deadlock '^fatal error: all goroutines are as
     '^goroutine 1 \[chan receive\]: main' +host-go
 add host/go-unrecovered native_ends 2 nil '^panic: runtime error: invalid memory address or nil' \
     ' nil_deref\+' +host-go
+add host/go-pin native_pin +host-go
+for cpus in 1 2; do
+    add "host/go-sleep-${cpus}cpu" native_sleep "$cpus" +host-go
+done
 add host/go-watch native_watch +host-go
 add host/go-key native_key +host-go
 add host/go-wrong native_wrong +host-go
@@ -59,6 +63,24 @@ native_tap() # CPUs, options
 native_points() # CPUs, options, program, argument...
 {
     native "$@"
+    status_is 0
+    check_tap out "# end"
+}
+
+# Many threads for few CPUs of Linux: some begin late.
+native_pin()
+{
+    local i
+    for ((i = 0; i < 20 && failures == 0; i++)); do
+        native 64 '' pin
+        status_is 0
+        check_tap out "# end"
+    done
+}
+
+native_sleep() # CPUs
+{
+    native "$1" '' sleep
     status_is 0
     check_tap out "# end"
 }

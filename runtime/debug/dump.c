@@ -25,10 +25,10 @@ OPTION_UINT(opt_dump, "sched.dump", every_s, 0, 1000000,
 static void print_one(const struct g *g)
 {
     struct backtrace_place b;
-    uint64_t minutes = (arch_mono_ns() - g->since) / NS_PER_MINUTE;
+    uint64_t minutes = g_waits_ns(g) / NS_PER_MINUTE;
 
     fmt_err("\ngoroutine %lu [%s", (unsigned long)g->id, g_state_name(g));
-    if (g->state == G_PARKED && g->since != 0 && minutes > 0)
+    if (minutes > 0)
         fmt_err(", %lu minutes", (unsigned long)minutes);
     fmt_err("]: %s\n", g->name);
     if (g->state != G_RUNNING && backtrace_where(&g->ctx, &b))

@@ -1,4 +1,4 @@
-// Clocks and sleeping.
+// Clocks, and what sleeps by them.
 //
 // Two clocks of the machine (port.h) serve all of POSIX's. CPU time is the
 // time since boot: a program has the machine for itself. Nothing interrupts a
@@ -8,6 +8,7 @@
 
 #include "runtime/libc/errors.h"
 #include "runtime/libc/port.h"
+#include "runtime/libc/sleep.h"
 
 #include <errno.h>
 #include <sys/resource.h>
@@ -15,7 +16,6 @@
 #include <sys/time.h>
 #include <sys/times.h>
 #include <time.h>
-#include <unistd.h>
 
 enum {
     NS_PER_US = 1000,
@@ -102,69 +102,24 @@ int getrusage(int who, struct rusage *usage)
     return 0;
 }
 
-// Nanoseconds of a time span, or of ages if it is longer. -EINVAL: no time.
-static int span_ns(const struct timespec *t, uint64_t *ns)
-{
-    if (t->tv_sec < 0 || t->tv_nsec < 0 || t->tv_nsec >= NS_PER_S)
-        return -EINVAL;
-    if (__builtin_mul_overflow((uint64_t)t->tv_sec, NS_PER_S, ns) ||
-        __builtin_add_overflow(*ns, (uint64_t)t->tv_nsec, ns))
-        *ns = UINT64_MAX;
-    return 0;
-}
-
-static void sleep_ns(uint64_t ns)
-{
-    uint64_t end;
-
-    if (__builtin_add_overflow(clock_mono_ns(), ns, &end))
-        end = UINT64_MAX;
-    clock_sleep_until(end);
-}
-
-int nanosleep(const struct timespec *span, struct timespec *rest)
-{
-    uint64_t ns;
-    int r = span_ns(span, &ns);
-
-    if (r)
-        return (int)libc_result(r);
-    sleep_ns(ns);
-    if (rest)
-        *rest = (struct timespec){0};
-    return 0;
-}
-
 // As POSIX has it, this one returns the error and leaves errno alone.
 int clock_nanosleep(clockid_t id, int flags, const struct timespec *t,
                     struct timespec *rest)
 {
     uint64_t ns, now;
-    int r = span_ns(t, &ns);
+    int r = libc_span_ns(t, &ns);
 
     if (r == 0)
         r = read_clock(id, &now);
     if (r)
         return -r;
     if (!(flags & TIMER_ABSTIME)) {
-        sleep_ns(ns);
+        libc_sleep_ns(ns);
         if (rest)
             *rest = (struct timespec){0};
     } else if (ns > now) {
-        sleep_ns(ns - now);
+        libc_sleep_ns(ns - now);
     }
-    return 0;
-}
-
-unsigned sleep(unsigned seconds)
-{
-    sleep_ns((uint64_t)seconds * NS_PER_S);
-    return 0;
-}
-
-int usleep(useconds_t us)
-{
-    sleep_ns((uint64_t)us * NS_PER_US);
     return 0;
 }
 
@@ -177,6 +132,7 @@ int select(int n, fd_set *in, fd_set *out, fd_set *other, struct timeval *t)
         return libc_nosys("select", &said);
     if (t->tv_sec < 0 || t->tv_usec < 0)
         return (int)libc_result(-EINVAL);
-    sleep_ns((uint64_t)t->tv_sec * NS_PER_S + (uint64_t)t->tv_usec * NS_PER_US);
+    libc_sleep_ns((uint64_t)t->tv_sec * NS_PER_S +
+                  (uint64_t)t->tv_usec * NS_PER_US);
     return 0;
 }

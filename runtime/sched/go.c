@@ -57,16 +57,6 @@ size_t gn_go_count(void)
     return g_count();
 }
 
-static uint64_t waits_ns(const struct g *g)
-{
-    uint64_t since = *(const volatile uint64_t *)&g->since, now;
-
-    if (g->state != G_PARKED)
-        return 0;
-    now = arch_mono_ns();
-    return now > since ? now - since : 1; // it has only just begun
-}
-
 // No lock, as in a report: what was read is kept if the slot has not changed hands.
 size_t gn_go_list(struct gn_go_info *list, size_t max)
 {
@@ -79,7 +69,7 @@ size_t gn_go_list(struct gn_go_info *list, size_t max)
         if (id == 0 || g->state == G_FREE)
             continue;
         list[n] =
-            (struct gn_go_info){id, g->name, g_state_name(g), waits_ns(g)};
+            (struct gn_go_info){id, g->name, g_state_name(g), g_waits_ns(g)};
         if (list[n].name != NULL && g->state != G_FREE &&
             *(const volatile uint64_t *)&g->id == id)
             n++;

@@ -5,10 +5,18 @@
 #include "runtime/sched/queue.h"
 
 // A heap of timers, by the time when they are due.
+struct timers_entry {
+    uint64_t when;
+    struct timer *t;
+};
+
+enum { FIRST_TIMERS = 64 }; // so many need no memory
+
 struct timers {
     struct spinlock lock;
     unsigned n, room;
     struct timers_entry *of;
+    struct timers_entry first[FIRST_TIMERS];
 };
 
 // Tags: [o] the CPU itself, no-preempt above zero; [a] atomic, anybody; [lock]
@@ -44,6 +52,9 @@ struct p *this_p(void);
 struct p *p_of_cpu(unsigned cpu); // NULL before that CPU schedules
 
 // ---- time.c ----
+
+// Before the CPU runs anybody.
+void time_init(struct p *p);
 
 // Arms the CPU's timer for what is due first, but not before a time.
 void time_arm(struct p *p, uint64_t not_before);

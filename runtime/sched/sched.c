@@ -88,6 +88,17 @@ const char *g_state_name(const struct g *g)
     return state == G_PARKED && why != NULL ? why : names[state];
 }
 
+uint64_t g_waits_ns(const struct g *g)
+{
+    const char *why = *(const char *const volatile *)&g->why;
+    uint64_t since = *(const volatile uint64_t *)&g->since, now;
+
+    if (g->state != G_PARKED || why == NULL)
+        return 0; // one that is new, or only yields
+    now = arch_mono_ns();
+    return now > since ? now - since : 1; // it has only just begun
+}
+
 // ---- making ready ----
 
 COLD static void push_pinned(struct p *p, struct g *g)
@@ -325,7 +336,6 @@ static struct g *pick(struct p *p)
     bool inherit = false;
     struct g *g = p->resume;
 
-    p->resume = NULL;
     if (g == NULL && p->picks % GLOBAL_EVERY == 0)
         g = globq_get(&p->q, ncpus, 1);
     if (g == NULL && p->picks % 2 == 0)
@@ -343,10 +353,11 @@ static struct g *pick(struct p *p)
     return g;
 }
 
-// Release: who sees it finds all that g has left.
+// But for one who runs next, come what may. Release: who sees it finds all that g has
+// left.
 static void not_running(struct p *p)
 {
-    atomic_store_explicit(&p->running, NULL, memory_order_release);
+    atomic_store_explicit(&p->running, p->resume, memory_order_release);
 }
 
 static void run(struct p *p, struct g *g)
@@ -366,6 +377,7 @@ static void run(struct p *p, struct g *g)
         not_running(p);
         return;
     }
+    p->resume = NULL;
     g_set_state(g, G_RUNNING);
     g->interrupted = false;
     arch_set_current(g);
@@ -458,7 +470,7 @@ COLD static struct p *new_p(void)
     struct p *p = mm_boot_page();
 
     spin_init(&p->lock, RANK_SCHED);
-    spin_init(&p->timers.lock, RANK_TIMER);
+    time_init(p);
     preempt_init(p);
     mm_cpu_init();
     p->random = (uint32_t)arch_random();
@@ -494,6 +506,14 @@ void sched_run(void)
             run(p, g);
         else if (!housekeeping())
             rest(p);
+    }
+}
+
+COLD void sched_await_others(void)
+{
+    for (unsigned cpu = 0; cpu < arch_cpu_count(); cpu++) {
+        while (p_of_cpu(cpu) == NULL)
+            arch_relax();
     }
 }
 

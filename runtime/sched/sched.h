@@ -24,6 +24,10 @@ void sched_init(const struct g_tls_image *tls);
 // Runs goroutines on this CPU for ever. Context: system stack, no-preempt 1.
 NORETURN void sched_run(void);
 
+// Waits until the other CPUs run goroutines, too: from then on all can be asked for.
+// Context: the boot CPU, before it lets the first goroutine run.
+void sched_await_others(void);
+
 // Makes a goroutine that will call fn(arg) on a fresh stack, not yet ready.
 // name is not copied. cpu pins it (0..arch_cpu_count()-1) or is G_ANY_CPU.
 // Returns NULL when there is no memory or no slot. Context: goroutine or boot.
@@ -127,3 +131,7 @@ uint32_t sched_random_below(uint32_t n);
 uint64_t g_id(const struct g *g);
 const char *g_name(const struct g *g);
 const char *g_state_name(const struct g *g);
+
+// For how long it has waited for what its state says, 0: it does not. Context: any;
+// it may go on meanwhile.
+uint64_t g_waits_ns(const struct g *g);

@@ -63,9 +63,11 @@ uint64_t sched_stop_world(void (*fn)(void *), void *arg)
     enum { NAP_NS = 20000 };
     uint64_t start, ns;
 
-    while (atomic_exchange(&busy, true))
+    // Whose turn it is nobody suspends, who may want a turn before he lets go.
+    for (preempt_disable(); atomic_exchange(&busy, true); preempt_disable()) {
+        preempt_enable();
         g_sleep_until(arch_mono_ns() + NAP_NS);
-    preempt_disable();
+    }
     while (!none_stopped())
         arch_relax();
     start = arch_mono_ns();

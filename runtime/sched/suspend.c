@@ -50,8 +50,8 @@ bool suspend_instead(struct p *p, struct g *g)
 {
     uint8_t held = HELD;
 
-    // Not with the one area that this CPU needs for a stop of the world.
-    return g->area != p->stop_area &&
+    // Not while it holds the one area that this CPU needs for a stop of the world.
+    return g != p->resume &&
            atomic_compare_exchange_strong(&g->held, &held, HELD_READY);
 }
 
@@ -144,6 +144,7 @@ static void turn_give(void)
 {
     struct waiter *woken;
 
+    preempt_disable(); // who is suspended in between would have them wait
     arch_on_system_stack(turn_pass, &woken);
     while (woken != NULL) {
         struct waiter *next = woken->next;
@@ -151,6 +152,7 @@ static void turn_give(void)
         g_ready(woken->g); // its record may be gone from here on
         woken = next;
     }
+    preempt_enable();
 }
 
 // The caller's turn, and nobody else's wish on g.

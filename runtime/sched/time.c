@@ -9,19 +9,14 @@
 // Source: Go, src/runtime/time.go (siftup, siftdown).
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/sched/p.h"
 #include "runtime/sched/timer.h"
 
 enum {
     CHILDREN = 4,
-    FIRST_ROOM = 32,
     AT_ONCE = 64, // so many are fired before others get the CPU
-};
-
-struct timers_entry {
-    uint64_t when;
-    struct timer *t;
 };
 
 static struct timers *timers_of(unsigned cpu)
@@ -87,11 +82,12 @@ static void put_in(struct timers *h, struct timer *t, uint64_t when)
 // There is room for more than `full`, or no memory.
 COLD static bool grow(struct timers *h, unsigned full)
 {
-    unsigned room = full == 0 ? FIRST_ROOM : 2 * full;
+    unsigned room = 2 * full;
     struct timers_entry *of = malloc(room * sizeof *of), *old = of;
 
     if (of == NULL)
         return false;
+    memset(of, 0, room * sizeof *of); // the loop, which uses it, must not fault
     spin_lock(&h->lock);
     if (h->room <= full) {
         for (unsigned i = 0; i < h->n; i++)
@@ -101,8 +97,18 @@ COLD static bool grow(struct timers *h, unsigned full)
         h->room = room;
     }
     spin_unlock(&h->lock);
-    free(old);
+    if (old != h->first)
+        free(old);
     return true;
+}
+
+void time_init(struct p *p)
+{
+    struct timers *h = &p->timers;
+
+    spin_init(&h->lock, RANK_TIMER);
+    h->of = h->first;
+    h->room = FIRST_TIMERS;
 }
 
 // ---- setting and stopping ----

@@ -151,21 +151,6 @@ void arch_call_others(void (*fn)(void *), void *arg)
     (void)fn, (void)arg; // nobody can: they see it when they come by
 }
 
-void spin_lock_slow(struct spinlock *l, uint32_t me)
-{
-    for (;;) {
-        uint32_t owner = 0;
-
-        if (atomic_compare_exchange_weak_explicit(&l->owner, &owner, me,
-                                                  memory_order_acquire,
-                                                  memory_order_relaxed))
-            return;
-        if (owner == me)
-            panic("spinlock %p: CPU %u holds it already", (void *)l, me - 1);
-        arch_relax();
-    }
-}
-
 uint64_t arch_mono_ns(void)
 {
     struct timespec t;

@@ -20,6 +20,14 @@ enum {
     ARCH_MAX_CPUS = 64,
 };
 
+// Whether the calling thread is a CPU, and not one that the program has made for
+// itself: that has the %gs of who made it, and must not use what is below.
+bool arch_is_cpu(void);
+
+// Who runs on this CPU could not leave it when a signal asked, and is to as soon as it
+// can. Context: no-preempt above zero.
+bool arch_leave_asked(void);
+
 // No signal is served until they are enabled again.
 bool arch_irqs_enabled(void);
 bool arch_irq_disable(void);

@@ -114,6 +114,11 @@ void process_start_others(void (*fn)(void))
     pthread_barrier_wait(&started);
 }
 
+bool arch_is_cpu(void)
+{
+    return my_cpu != NULL;
+}
+
 unsigned arch_cpu_count(void)
 {
     return ncpus;
@@ -187,21 +192,6 @@ void arch_call_others(void (*fn)(void *), void *arg)
     preempt_enable();
 }
 
-void spin_lock_slow(struct spinlock *l, uint32_t me)
-{
-    for (;;) {
-        uint32_t o = atomic_load_explicit(&l->owner, memory_order_relaxed);
-
-        if (o == me)
-            panic("spinlock %p: CPU %u holds it already", (void *)l, me - 1);
-        if (o == 0 &&
-            atomic_compare_exchange_weak_explicit(
-                &l->owner, &o, me, memory_order_acquire, memory_order_relaxed))
-            return;
-        arch_relax();
-    }
-}
-
 // ---- clock, console, power, random ----
 
 uint64_t arch_mono_ns(void)
@@ -211,7 +201,9 @@ uint64_t arch_mono_ns(void)
 
 uint64_t arch_mono_coarse_ns(void)
 {
-    return read_clock(CLOCK_MONOTONIC_COARSE) - start_ns;
+    uint64_t now = read_clock(CLOCK_MONOTONIC_COARSE);
+
+    return now > start_ns ? now - start_ns : 0; // it may be behind the start
 }
 
 uint64_t arch_wall_ns(void)
@@ -227,7 +219,7 @@ static void arm(struct cpu *c)
     if (at >= c->armed)
         return; // it goes off before, and is armed again then
     c->armed = at;
-    at += start_ns;
+    at = min_u64(at, INT64_MAX - start_ns) + start_ns;
     t.it_value.tv_sec = (time_t)(at / NS_PER_S);
     t.it_value.tv_nsec = (long)(at % NS_PER_S);
     timer_settime(c->timer, TIMER_ABSTIME, &t, NULL);

@@ -41,13 +41,7 @@ struct cpu {
     _Atomic uint64_t call_waiting; // [a]
 };
 
-_Static_assert(offsetof(struct cpu, id) == CPU_ID, "percpu.h");
-_Static_assert(offsetof(struct cpu, nopreempt) == CPU_NOPREEMPT, "percpu.h");
-_Static_assert(offsetof(struct cpu, current) == CPU_CURRENT, "percpu.h");
-_Static_assert(offsetof(struct cpu, sys_sp) == CPU_SYS_SP, "percpu.h");
-_Static_assert(offsetof(struct cpu, sys_low) == CPU_SYS_LOW, "percpu.h");
-_Static_assert(offsetof(struct cpu, sys_top) == CPU_SYS_TOP, "percpu.h");
-_Static_assert(offsetof(struct cpu, local) == CPU_LOCAL, "percpu.h");
+CHECK_PERCPU(struct cpu);
 
 enum { SIGNAL_STACK = 64 * KIB };
 

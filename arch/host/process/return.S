@@ -20,10 +20,7 @@ trap_return:
     xrstor64 (%rdi)
     jmp 2f
 1:  fxrstor64 (%rdi)
-2:  addq $16, %rsp
-    restore_registers
-    addq $16, %rsp
-    iretq
+2:  return_to_frame
     .size trap_return, . - trap_return
 
 // void ctx_leave(const struct arch_ctx *to)

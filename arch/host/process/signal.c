@@ -286,22 +286,9 @@ void arch_console_on_key(void (*fn)(void))
     handle(SIGQUIT, on_quit, SA_RESTART);
 }
 
-static void run_pending(void *arg)
+bool arch_leave_asked(void)
 {
-    bool *leave = arg;
-
-    preempt_clear_pending();
-    *leave = arch_hooks.pending != NULL && arch_hooks.pending();
-    *leave |= this_cpu()->leave;
-}
-
-void preempt_pending_slow(void)
-{
-    bool leave;
-
-    arch_on_system_stack(run_pending, &leave);
-    if (leave)
-        arch_hooks.leave();
+    return this_cpu()->leave;
 }
 
 void signal_send(struct cpu *c)

@@ -159,14 +159,6 @@ static void slots_and_frames_are_reused(void **state)
     frame_check();
 }
 
-// A CPU's heap of timers stays, and only a frame of the model points at it.
-const char *__lsan_default_suppressions(void);
-
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:grow";
-}
-
 static uint64_t woke[3];
 
 static void sleeper(void *arg)

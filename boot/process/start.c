@@ -6,23 +6,19 @@
 
 #define _GNU_SOURCE
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "arch/fmt.h"
 #include "arch/host/process/process.h"
 #include "arch/option.h"
 #include "runtime/debug/debug.h"
-#include "runtime/libc/libc.h"
 #include "runtime/native/native.h"
 #include "runtime/sched/sched.h"
 #include "runtime/stack/stack.h"
 
-enum { STATUS_START = 2, NS_PER_S = 1000000000, NS_PER_US = 1000 };
+enum { STATUS_START = 2 };
 
 int __real_main(int argc, char **argv, char **envp);
 int __wrap_main(int argc, char **argv, char **envp);
@@ -93,68 +89,7 @@ int __wrap_main(int argc, char **argv, char **envp)
 
     if (g == NULL)
         refuse("no memory for the first goroutine", "");
+    sched_await_others();
     g_ready(g);
     sched_run();
-}
-
-// ---- the C library of a goroutine: glibc's, of its thread ----
-
-size_t libc_thread_size(void)
-{
-    return 0;
-}
-
-struct _reent *libc_thread_new(void *storage)
-{
-    (void)storage;
-    return NULL;
-}
-
-void libc_thread_exit(struct _reent *state)
-{
-    (void)state;
-}
-
-// ---- sleeping ----
-//
-// Before glibc's, in the program's calls: who sleeps is parked.
-
-static void sleep_ns(uint64_t ns)
-{
-    if (arch_current() != NULL)
-        g_sleep_until(arch_mono_ns() + ns);
-}
-
-int nanosleep(const struct timespec *t, struct timespec *left)
-{
-    if (t->tv_sec < 0 || t->tv_nsec < 0 || t->tv_nsec >= NS_PER_S) {
-        errno = EINVAL;
-        return -1;
-    }
-    sleep_ns((uint64_t)t->tv_sec * NS_PER_S + (uint64_t)t->tv_nsec);
-    if (left != NULL)
-        *left = (struct timespec){0};
-    return 0;
-}
-
-int usleep(useconds_t us)
-{
-    sleep_ns((uint64_t)us * NS_PER_US);
-    return 0;
-}
-
-unsigned sleep(unsigned seconds)
-{
-    sleep_ns((uint64_t)seconds * NS_PER_S);
-    return 0;
-}
-
-// ---- errno ----
-
-int *gn_errno_address(void);
-
-// See runtime/native/include/errno.h.
-__attribute__((noinline)) int *gn_errno_address(void)
-{
-    return &errno;
 }
