@@ -65,7 +65,7 @@ image    := $(out)/$(app).elf
 # Everything reachable from an interrupt or a fault: general registers only (R2)
 nofpu_srcs := $(wildcard boot/*.c boot/*.S $(filter-out $(if $(DEBUG),,arch/rank.c),$(wildcard arch/*.c)) arch/x86_64/*.c \
                 arch/x86_64/*.S arch/drivers/*.c mm/*.c runtime/sched/*.c \
-                runtime/stack/*.c runtime/sync/*.c runtime/chan/*.c runtime/time/*.c runtime/debug/*.c runtime/mem/*.c \
+                runtime/stack/*.c runtime/sync/*.c runtime/chan/*.c runtime/time/*.c runtime/context/*.c runtime/debug/*.c runtime/mem/*.c \
                 runtime/heap/*.c)
 libc_srcs  := $(wildcard runtime/libc/*.c runtime/panic/*.c)
 kernel_objs := $(patsubst %,$(O)/obj/%.o,$(nofpu_srcs) $(libc_srcs))
@@ -184,7 +184,7 @@ runtime_obj := $(O)/gneiss.o
 api_objs    := $(O)/obj/runtime/libc/% $(O)/obj/runtime/mem/% \
                  $(O)/obj/runtime/heap/api.c.o $(O)/obj/runtime/heap/stats.c.o \
                  $(O)/obj/runtime/sched/cpu.c.o $(O)/obj/runtime/sched/go.c.o $(O)/obj/runtime/stack/api.c.o \
-                 $(O)/obj/runtime/sync/% $(O)/obj/runtime/chan/% $(O)/obj/runtime/time/% $(O)/obj/runtime/panic/%
+                 $(O)/obj/runtime/sync/% $(O)/obj/runtime/chan/% $(O)/obj/runtime/time/% $(O)/obj/runtime/context/% $(O)/obj/runtime/panic/%
 kernel_link := $(if $(filter host-tests/%,$(APP)),$(kernel_objs),$(runtime_obj))
 $(runtime_obj): $(kernel_objs) $(kernel_stamp) tools/public-symbols Makefile
 	$(Q)$(LD) -r --unique -o $@.all $(kernel_objs)
@@ -317,7 +317,7 @@ native_srcs := $(patsubst %,arch/x86_64/%,switch.S ctx.c report.c) \
                  $(patsubst %,arch/%.c,fmt option random spinlock) \
                  $(filter-out %/input.c,$(wildcard runtime/sched/*.c)) \
                  $(patsubst %,runtime/stack/%.c,api stack) \
-                 $(wildcard $(patsubst %,runtime/%/*.c,sync chan time panic debug native)) \
+                 $(wildcard $(patsubst %,runtime/%/*.c,sync chan time context panic debug native)) \
                  runtime/libc/sleep.c $(wildcard boot/process/*.c)
 native_objs := $(native_srcs:%=$(native_out)/%.o)
 native_obj  := $(native_out)/gneiss.o

@@ -16,6 +16,7 @@
 enum lock_rank {
     RANK_SYNC,    // 0, what zero means: of a program's objects. One at a time
     RANK_TIMER,   // runtime/sched/time.c
+    RANK_CTX,     // runtime/context/context.c
     RANK_CHAN,    // runtime/chan: several, in the order of their addresses
     RANK_ASKING,  // runtime/heap/heap.c
     RANK_CENTRAL, // runtime/heap/central.c

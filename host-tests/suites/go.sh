@@ -188,9 +188,9 @@ go_debug_case() # no image: its own build
     tap -c 2 "$build/heap/heap.elf" 3000
     guest "$build/rank/rank.elf" none
     status_is 0
-    dies 2 '^panic: spinlock 0x[0-9a-f]+ of rank 7: CPU 0 holds 0x[0-9a-f]+ of rank 8' \
+    dies 2 '^panic: spinlock 0x[0-9a-f]+ of rank 8: CPU 0 holds 0x[0-9a-f]+ of rank 9' \
         ' take\+' -- "$build/rank/rank.elf" order
-    dies 2 '^panic: spinlock 0x[0-9a-f]+ of rank 8: CPU 0 holds 0x[0-9a-f]+ of rank 8' \
+    dies 2 '^panic: spinlock 0x[0-9a-f]+ of rank 9: CPU 0 holds 0x[0-9a-f]+ of rank 9' \
         -- "$build/rank/rank.elf" twice
 }
 add go/debug go_debug_case
