@@ -38,6 +38,14 @@ for cpus in 1 2 4; do
     add "go/panic-${cpus}cpu" tap -c "$cpus" @go_panic
     add "go/panic-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_panic
 done
+for cpus in 1 2 4; do
+    add "go/time-${cpus}cpu" tap -c "$cpus" @go_time
+    add "go/time-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_time 30
+done
+for image in go_chan go_panic go_time; do
+    add "go/${image#go_}-q35-qemu64" tap -M q35 --cpu qemu64 -c 2 -m 64M @$image
+    add "go/${image#go_}-8M" tap -c 2 -m 8M @$image
+done
 add go/gen-1cpu tap -c 1 @go_gen 1 1000
 add go/gen-2cpu tap -c 2 @go_gen 1001 300
 add go/gen-4cpu tap -c 4 @go_gen 2001 200

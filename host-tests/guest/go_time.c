@@ -1,0 +1,783 @@
+// Timers and contexts, after Go's own tests: src/time/sleep_test.go, tick_test.go,
+// src/context/context_test.go, x_test.go, afterfunc_test.go. Each point begins with the
+// name of the test that it answers. Nothing has to happen soon: only order, counts, and
+// that nothing comes too early.
+//
+// usage: go_time [ROUNDS]
+
+#include "host-tests/guest/tap.h"
+
+#include <gneiss/chan.h>
+#include <gneiss/context.h>
+#include <gneiss/cpu.h>
+#include <gneiss/go.h>
+#include <gneiss/panic.h>
+#include <gneiss/sync.h>
+#include <gneiss/time.h>
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { MS = 1000000 };
+
+static unsigned rounds = 100;
+static struct gn_wg all;
+
+static void go(void (*fn)(void *), void *arg)
+{
+    if (gn_go(fn, arg) != 0)
+        abort();
+}
+
+static bool panics(void (*fn)(void *), void *arg, const char *text)
+{
+    struct gn_panic p;
+
+    return !gn_try(fn, arg, &p) && strcmp(p.text, text) == 0;
+}
+
+static void *need(void *p)
+{
+    if (p == NULL)
+        abort();
+    return p;
+}
+
+// ---- sleeping ----
+
+static void sleeping(void)
+{
+    int64_t start = gn_now();
+
+    gn_sleep(5 * MS);
+    ok(gn_now() - start >= 5 * MS, "TestSleep: not too short");
+    start = gn_now();
+    gn_sleep(0);
+    gn_sleep(-1);
+    gn_sleep(INT64_MIN);
+    ok(true, "TestSleepZeroDeadlock: of nothing or less returns");
+}
+
+static _Atomic int order_next;
+static int order_of[20];
+
+static void sleep_by_number(void *arg)
+{
+    int k = (int)(uintptr_t)arg;
+
+    gn_sleep((40 - 2 * k) * (int64_t)MS);
+    order_of[order_next++] = k;
+    gn_wg_done(&all);
+}
+
+static void sleep_order(void)
+{
+    gn_wg_add(&all, 20);
+    for (uintptr_t i = 0; i < 20; i++)
+        go(sleep_by_number, (void *)i);
+    gn_wg_wait(&all);
+    unsigned sum = 0;
+
+    for (int i = 0; i < 20; i++)
+        sum += (unsigned)order_of[i];
+    IS(sum, 190, "TestSleep: 20 at once all wake");
+}
+
+// ---- AfterFunc ----
+
+static _Atomic int calls;
+
+static void count_call(void *arg)
+{
+    (void)arg;
+    calls++;
+}
+
+static void again(void *arg)
+{
+    if (++calls < 10)
+        need(gn_after_func(0, again, arg));
+    else
+        gn_wg_done(&all);
+}
+
+static void after_func(void)
+{
+    calls = 0;
+    gn_wg_add(&all, 1);
+    need(gn_after_func(0, again, NULL));
+    gn_wg_wait(&all);
+    IS(calls, 10, "TestAfterFunc: each has the next called");
+}
+
+static void call_done(void *wg)
+{
+    calls++;
+    gn_wg_done(wg);
+}
+
+static void after_stress(void)
+{
+    calls = 0;
+    gn_wg_add(&all, 1000);
+    for (int i = 0; i < 1000; i++)
+        need(gn_after_func((i * 7919) % 20 * (MS / 10), call_done, &all));
+    gn_wg_wait(&all);
+    IS(calls, 1000, "TestAfterStress: of 1,000 each is called once");
+}
+
+static void after_stop(void)
+{
+    calls = 0;
+    struct gn_timer *soon = need(gn_after_func(20 * MS, count_call, NULL));
+    struct gn_timer *late =
+        need(gn_after_func(3600 * GN_SECOND, count_call, NULL));
+
+    ok(gn_timer_stop(late), "TestAfterStop: of one that was to come");
+    ok(!gn_timer_stop(late), "TestAfterStop: again");
+    while (calls == 0)
+        gn_sleep(MS);
+    ok(!gn_timer_stop(soon) && calls == 1,
+       "TestAfterStop: of one that has come");
+    gn_timer_free(soon);
+    gn_timer_free(late);
+}
+
+static void after_func_starvation(void)
+{
+    struct gn_timer *t = need(gn_after_func(0, count_call, NULL));
+
+    calls = 0;
+    for (int i = 0; i < 50; i++) {
+        gn_timer_reset(t, 0);
+        while (calls <= i)
+            gn_yield();
+    }
+    ok(calls >= 50, "TestAfterFuncStarvation: 50 resets, 50 calls");
+    gn_timer_free(t);
+}
+
+// ---- After, NewTimer ----
+
+static void after(void)
+{
+    int64_t start = gn_now(), at = gn_next(gn_after(3 * MS));
+
+    ok(at - start >= 3 * MS && gn_now() >= at, "TestAfter: the time is sent");
+}
+
+static void after_queuing(void)
+{
+    gn_times t[5];
+    static const int at[] = {5, 0, 15, 10, 20};
+    int64_t came[5], start = gn_now();
+    bool good = true;
+
+    for (int i = 0; i < 5; i++)
+        t[i] = gn_after(at[i] * (int64_t)MS);
+    for (int i = 0; i < 5; i++) {
+        came[i] = gn_next(t[i]);
+        good &= came[i] - start >= at[i] * (int64_t)MS;
+    }
+    // Those of one CPU; which are of one, if there is no other.
+    if (gn_cpu_count() == 1)
+        good &= came[1] <= came[0] && came[0] <= came[3] &&
+                came[3] <= came[2] && came[2] <= came[4];
+    ok(good, "TestAfterQueuing: in the order of their times, none too early");
+}
+
+static void timer_stop_stress(void)
+{
+    unsigned bad = 0;
+
+    for (int i = 0; i < 100; i++) {
+        struct gn_timer *t = need(gn_timer_new(2 * GN_SECOND));
+
+        gn_sleep((i & 3) * (MS / 100));
+        bad += !gn_timer_stop(t);
+        gn_timer_free(t);
+    }
+    IS(bad, 0, "TestTimerStopStress: 100 stopped before they come");
+}
+
+static void reset(void)
+{
+    struct gn_timer *t = need(gn_timer_new(3600 * GN_SECOND));
+    int64_t start = gn_now();
+
+    ok(gn_timer_reset(t, 5 * MS), "TestReset: of one that runs");
+    ok(gn_next(gn_timer_channel(t)) - start >= 5 * MS,
+       "TestReset: it comes at the new time");
+    ok(!gn_timer_reset(t, 2 * MS), "TestReset: of one that has come");
+    (void)gn_next(gn_timer_channel(t));
+    gn_timer_free(t);
+}
+
+static void no_stale_values(void)
+{
+    unsigned bad = 0;
+
+    for (unsigned i = 0; i < 20; i++) {
+        struct gn_timer *t = need(gn_timer_new(0));
+        int64_t v, before;
+
+        while (gn_len(gn_timer_channel(t)) == 0)
+            gn_yield();
+        if (i % 2 == 0) {
+            gn_timer_stop(t);
+            bad += gn_try_recv(gn_timer_channel(t), &v, NULL);
+        } else {
+            gn_timer_reset(t, MS);
+            before = gn_now();
+            v = gn_next(gn_timer_channel(t));
+            bad += v < before;
+        }
+        gn_timer_free(t);
+    }
+    IS(bad, 0, "TestStopResetChan: nothing of before is received");
+}
+
+static void overflow(void)
+{
+    struct gn_timer *t = need(gn_timer_new(INT64_MAX)), *f,
+                    *neg = need(gn_timer_new(INT64_MIN));
+
+    (void)gn_next(gn_timer_channel(neg));
+    ok(true, "TestOverflowSleep: a negative time comes at once");
+    ok(!gn_try_recv(gn_timer_channel(t), NULL, NULL),
+       "TestOverflowRuntimeTimer: the longest does not");
+    calls = 0;
+    f = need(gn_after_func(INT64_MAX, count_call, NULL));
+    gn_sleep(2 * MS);
+    ok(calls == 0 && gn_timer_stop(f) && gn_timer_stop(t),
+       "TestOverflowSleep: nor is its function called");
+    gn_timer_free(t);
+    gn_timer_free(f);
+    gn_timer_free(neg);
+}
+
+static void issue5745(void *arg)
+{
+    struct gn_timer *t = need(gn_after_func(MS, count_call, NULL));
+
+    (void)arg;
+    gn_timer_stop(t);
+    gn_timer_free(t);
+    gn_panic("locked?");
+}
+
+static void no_lock_held(void)
+{
+    ok(panics(issue5745, NULL, "locked?"),
+       "TestIssue5745: a panic near timers");
+    gn_sleep(MS);
+    ok(true, "TestIssue5745: they still work");
+}
+
+static void zero_timer(void)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < rounds; i++) {
+        struct gn_timer *t = need(gn_timer_new(0));
+
+        (void)gn_next(gn_timer_channel(t));
+        n++;
+        gn_timer_free(t);
+    }
+    IS(n, rounds, "TestZeroTimer: timers of nothing come");
+}
+
+// ---- many, at once ----
+
+static struct gn_timer *shared[10];
+
+static void race(void *arg)
+{
+    unsigned k = (unsigned)(uintptr_t)arg;
+
+    for (unsigned i = 0; i < rounds; i++) {
+        struct gn_timer *t = shared[(k + i) % 10];
+
+        if ((i + k) % 3 == 0)
+            gn_timer_stop(t);
+        else if ((i + k) % 3 == 1)
+            (void)gn_try_recv(gn_timer_channel(t), NULL, NULL);
+        if (i % 8 == 0)
+            gn_sleep(i % 3 * (MS / 50));
+    }
+    gn_wg_done(&all);
+}
+
+static void reset_race(void *arg)
+{
+    struct gn_timer *t = arg;
+
+    for (unsigned i = 0; i < rounds; i++)
+        gn_timer_reset(t, i % 4 * (MS / 20));
+    gn_wg_done(&all);
+}
+
+static void concurrent(void)
+{
+    for (int i = 0; i < 10; i++)
+        shared[i] = need(gn_timer_new(MS));
+    gn_wg_add(&all, 110);
+    for (uintptr_t k = 0; k < 100; k++)
+        go(race, (void *)k);
+    for (int i = 0; i < 10; i++)
+        go(reset_race, shared[i]);
+    gn_wg_wait(&all);
+    for (int i = 0; i < 10; i++) {
+        gn_timer_reset(shared[i], 0);
+        (void)gn_next(gn_timer_channel(shared[i]));
+        gn_timer_free(shared[i]);
+    }
+    ok(true, "TestConcurrentTimerReset: 100 stop, 10 reset, all still work");
+}
+
+static void many_timers(void)
+{
+    enum { N = 3000 };
+    static struct gn_timer *t[N];
+    unsigned stopped = 0;
+
+    calls = 0;
+    for (int i = 0; i < N; i++)
+        t[i] = need(
+            gn_after_func(3600 * GN_SECOND + (i * 7919) % N, count_call, NULL));
+    for (int i = 0; i < N; i++)
+        stopped += gn_timer_stop(t[(i * 17) % N]);
+    for (int i = 0; i < N; i++)
+        gn_timer_free(t[i]);
+    ok(stopped == N && calls == 0,
+       "BenchmarkStop: of %d each is stopped, in another order", N);
+}
+
+// ---- tickers ----
+
+static void ticker(void)
+{
+    int64_t start = gn_now(), last = start;
+    struct gn_timer *t = need(gn_ticker_new(2 * MS));
+    bool good = true;
+
+    for (int i = 0; i < 10; i++) {
+        int64_t v = gn_next(gn_timer_channel(t));
+
+        good &= v > last;
+        last = v;
+    }
+    ok(good && last - start >= 20 * MS, "TestTicker: ten times");
+    gn_timer_reset(t, MS);
+    start = gn_now();
+    for (int i = 0; i < 5; i++)
+        last = gn_next(gn_timer_channel(t));
+    ok(last - start >= 5 * MS, "TestTickerResetLtZeroDuration: another time");
+    ok(gn_timer_stop(t) && !gn_timer_stop(t), "TestTicker: stopped");
+    gn_sleep(3 * MS);
+    ok(!gn_try_recv(gn_timer_channel(t), NULL, NULL),
+       "TestTeardown: nothing after that");
+    gn_timer_free(t);
+}
+
+static void slow_ticker(void)
+{
+    struct gn_timer *t = need(gn_ticker_new(3 * MS));
+    int n = 0;
+
+    gn_sleep(30 * MS);
+    while (n < 8 && gn_try_recv(gn_timer_channel(t), NULL, NULL))
+        n++;
+    ok(n >= 1 && n < 8, "TestTicker: who is slow misses some");
+    gn_timer_free(t);
+}
+
+static void new_ticker(void *d)
+{
+    gn_ticker_new((intptr_t)d);
+}
+
+static void reset_to_nothing(void *t)
+{
+    gn_timer_reset(t, 0);
+}
+
+static void ticker_misuse(void)
+{
+    struct gn_timer *t = need(gn_ticker_new(GN_SECOND));
+
+    ok(panics(new_ticker, NULL, "non-positive interval for NewTicker") &&
+           panics(new_ticker, (void *)-1,
+                  "non-positive interval for NewTicker"),
+       "TestNewTickerLtZeroDuration: of nothing");
+    ok(panics(reset_to_nothing, t, "non-positive interval for Ticker.Reset"),
+       "TestTickerResetLtZeroDuration: to nothing");
+    gn_timer_free(t);
+    gn_timer_free(NULL);
+}
+
+static void tickers_teardown(void)
+{
+    for (int i = 0; i < 3; i++) {
+        struct gn_timer *t = need(gn_ticker_new(MS / 2));
+
+        (void)gn_next(gn_timer_channel(t));
+        gn_timer_free(t);
+    }
+    ok(true, "TestTeardown: made and freed while they go");
+}
+
+// ---- contexts ----
+
+static struct gn_ctx *bg(void)
+{
+    return gn_ctx_background();
+}
+
+static bool is_done(struct gn_ctx *c)
+{
+    return gn_chan_try_recv(gn_ctx_done(c).raw, NULL, NULL);
+}
+
+static void await(struct gn_ctx *c)
+{
+    (void)gn_chan_recv(gn_ctx_done(c).raw, NULL);
+}
+
+static int key1, key2;
+
+static void background(void)
+{
+    ok(gn_ctx_done(bg()).raw == NULL && gn_ctx_err(bg()) == NULL &&
+           !gn_ctx_has_deadline(bg(), NULL) &&
+           gn_ctx_value(bg(), &key1) == NULL,
+       "TestBackground: nothing");
+    gn_ctx_cancel(bg());
+    ok(gn_ctx_err(bg()) == NULL, "TestBackground: it is not canceled");
+}
+
+static void with_cancel(void)
+{
+    struct gn_ctx *c = need(gn_ctx_cancelable(bg()));
+
+    ok(!is_done(c) && gn_ctx_err(c) == NULL && gn_ctx_cause(c) == NULL,
+       "TestWithCancel: not yet");
+    gn_ctx_cancel(c);
+    ok(is_done(c) && gn_ctx_err(c) == gn_ctx_canceled &&
+           gn_ctx_cause(c) == gn_ctx_canceled,
+       "TestWithCancel: canceled");
+    gn_ctx_cancel(c);
+    ok(is_done(c), "TestWithCancel: twice");
+    gn_ctx_free(c);
+}
+
+static void parent_finishes_child(void)
+{
+    struct gn_ctx *parent = need(gn_ctx_cancelable(bg())),
+                  *child = need(gn_ctx_cancelable(parent)),
+                  *value = need(gn_ctx_with(parent, &key1, &key1)),
+                  *timer = need(gn_ctx_timeout(value, 3600 * GN_SECOND)),
+                  *without = need(gn_ctx_without_cancel(value));
+
+    ok(!is_done(child) && !is_done(value) && !is_done(timer),
+       "TestParentFinishesChild: not yet");
+    gn_ctx_cancel(parent);
+    ok(is_done(child) && is_done(value) && is_done(timer) &&
+           gn_ctx_err(timer) == gn_ctx_canceled,
+       "TestParentFinishesChild: with it");
+    ok(gn_ctx_done(without).raw == NULL && gn_ctx_err(without) == NULL &&
+           gn_ctx_value(without, &key1) == &key1,
+       "TestWithoutCancel: its values, and nothing else");
+    struct gn_ctx *precanceled = need(gn_ctx_cancelable(timer));
+
+    ok(is_done(precanceled) && gn_ctx_err(precanceled) == gn_ctx_canceled,
+       "TestParentFinishesChild: made of one that is canceled");
+    gn_ctx_free(precanceled);
+    gn_ctx_free(without);
+    gn_ctx_free(timer);
+    gn_ctx_free(value);
+    gn_ctx_free(child);
+    gn_ctx_free(parent);
+}
+
+static void child_finishes_first(void)
+{
+    struct gn_ctx *parents[] = {bg(), need(gn_ctx_cancelable(bg())),
+                                need(gn_ctx_with(bg(), &key1, &key2))};
+    bool good = true;
+
+    for (int i = 0; i < 3; i++) {
+        struct gn_ctx *child = need(gn_ctx_cancelable(parents[i]));
+
+        gn_ctx_cancel(child);
+        good &= is_done(child) && gn_ctx_err(parents[i]) == NULL;
+        gn_ctx_free(child);
+        gn_ctx_free(parents[i]);
+    }
+    ok(good, "TestChildFinishesFirst: its parent goes on");
+}
+
+static void deadlines(void)
+{
+    int64_t at = gn_now() + 5 * MS, found = 0;
+    struct gn_ctx *c = need(gn_ctx_deadline(bg(), at, NULL));
+
+    ok(gn_ctx_has_deadline(c, &found) && found == at,
+       "TestDeadline: it is told");
+    await(c);
+    ok(gn_now() >= at && gn_ctx_err(c) == gn_ctx_deadline_exceeded &&
+           gn_ctx_cause(c) == gn_ctx_deadline_exceeded,
+       "TestDeadline: it comes");
+    gn_ctx_free(c);
+    struct gn_ctx *outer = need(gn_ctx_timeout(bg(), 5 * MS)),
+                  *v = need(gn_ctx_with(outer, &key1, NULL)),
+                  *inner = need(gn_ctx_timeout(v, 3600 * GN_SECOND));
+
+    gn_ctx_has_deadline(outer, &at);
+    ok(gn_ctx_has_deadline(inner, &found) && found == at,
+       "TestLayersTimeout: the earlier one is kept");
+    await(inner);
+    ok(gn_ctx_err(inner) == gn_ctx_deadline_exceeded,
+       "TestLayersTimeout: and comes");
+    gn_ctx_free(inner);
+    gn_ctx_free(v);
+    gn_ctx_free(outer);
+    c = need(gn_ctx_timeout(bg(), -1));
+    ok(is_done(c) && gn_ctx_err(c) == gn_ctx_deadline_exceeded,
+       "TestTimeout: of nothing has come already");
+    gn_ctx_free(c);
+}
+
+static void canceled_timeout(void)
+{
+    struct gn_ctx *c = need(gn_ctx_timeout(bg(), GN_SECOND * 3600)),
+                  *far = need(gn_ctx_timeout(c, INT64_MAX));
+
+    gn_ctx_cancel(c);
+    ok(gn_ctx_err(c) == gn_ctx_canceled && is_done(far),
+       "TestCanceledTimeout: canceled before");
+    gn_ctx_free(far);
+    gn_ctx_free(c);
+}
+
+static void values(void)
+{
+    struct gn_ctx *a = need(gn_ctx_with(bg(), &key1, "one")),
+                  *b = need(gn_ctx_with(a, &key2, "two")),
+                  *c = need(gn_ctx_cancelable(b)),
+                  *d = need(gn_ctx_with(c, &key1, "other"));
+
+    ok(gn_ctx_value(a, &key2) == NULL &&
+           strcmp(gn_ctx_value(b, &key1), "one") == 0 &&
+           strcmp(gn_ctx_value(c, &key2), "two") == 0,
+       "TestValues: of itself and its parents");
+    ok(strcmp(gn_ctx_value(d, &key1), "other") == 0 &&
+           strcmp(gn_ctx_value(c, &key1), "one") == 0,
+       "TestValues: the nearest counts");
+    ok(gn_ctx_value(d, &calls) == NULL, "TestValues: there is none");
+    gn_ctx_free(d);
+    gn_ctx_free(c);
+    gn_ctx_free(b);
+    gn_ctx_free(a);
+}
+
+static const char why[] = "why", other[] = "other";
+
+static void causes(void)
+{
+    struct gn_ctx *a = need(gn_ctx_cancelable(bg())),
+                  *b = need(gn_ctx_cancelable(a));
+
+    gn_ctx_cancel_cause(a, why);
+    ok(gn_ctx_err(b) == gn_ctx_canceled && gn_ctx_cause(b) == why &&
+           gn_ctx_cause(a) == why,
+       "TestCause: of the parent");
+    gn_ctx_cancel_cause(a, other);
+    ok(gn_ctx_cause(a) == why, "TestCause: the first counts");
+    gn_ctx_free(b);
+    gn_ctx_free(a);
+    a = need(gn_ctx_cancelable(bg()));
+    b = need(gn_ctx_cancelable(a));
+    gn_ctx_cancel_cause(b, why);
+    gn_ctx_cancel_cause(a, other);
+    ok(gn_ctx_cause(b) == why && gn_ctx_cause(a) == other,
+       "TestCause: of the child, before");
+    gn_ctx_free(b);
+    gn_ctx_free(a);
+    a = need(gn_ctx_deadline(bg(), gn_now() + MS, why));
+    await(a);
+    ok(gn_ctx_err(a) == gn_ctx_deadline_exceeded && gn_ctx_cause(a) == why,
+       "TestWithDeadlineCause: of the time");
+    gn_ctx_free(a);
+    a = need(gn_ctx_deadline(bg(), gn_now() + GN_SECOND * 3600, why));
+    gn_ctx_cancel(a);
+    ok(gn_ctx_cause(a) == gn_ctx_canceled,
+       "TestWithTimeoutCause: canceled before has none");
+    gn_ctx_free(a);
+}
+
+static void after_canceled(void *wg)
+{
+    calls++;
+    gn_wg_done(wg);
+}
+
+static void after_funcs(void)
+{
+    struct gn_ctx *a = need(gn_ctx_cancelable(bg())),
+                  *v = need(gn_ctx_with(a, &key1, &key1));
+    struct gn_ctx_call *x, *y;
+
+    calls = 0;
+    gn_wg_add(&all, 1);
+    x = need(gn_ctx_after_func(v, after_canceled, &all));
+    y = need(gn_ctx_after_func(a, count_call, NULL));
+    ok(gn_ctx_call_stop(y) && !gn_ctx_call_stop(y),
+       "TestAfterFuncNotCalledAfterStop: stopped");
+    gn_ctx_cancel(a);
+    gn_wg_wait(&all);
+    ok(calls == 1 && !gn_ctx_call_stop(x),
+       "TestAfterFuncCalledAfterCancel: once");
+    gn_ctx_call_free(x);
+    gn_ctx_call_free(y);
+    gn_wg_add(&all, 1);
+    x = need(gn_ctx_after_func(v, after_canceled, &all));
+    gn_wg_wait(&all);
+    ok(calls == 2, "TestAfterFuncCalledImmediately: of one that is canceled");
+    gn_ctx_call_free(x);
+    gn_ctx_free(v);
+    gn_ctx_free(a);
+    a = need(gn_ctx_timeout(bg(), 2 * MS));
+    gn_wg_add(&all, 1);
+    x = need(gn_ctx_after_func(a, after_canceled, &all));
+    gn_wg_wait(&all);
+    ok(calls == 3, "TestAfterFuncCalledAfterTimeout");
+    gn_ctx_call_free(x);
+    gn_ctx_free(a);
+    y = need(gn_ctx_after_func(bg(), count_call, NULL));
+    ok(gn_ctx_call_stop(y),
+       "TestAfterFuncNotCalledAfterStop: of the background");
+    gn_ctx_call_free(y);
+    gn_ctx_call_free(NULL);
+}
+
+static void cancel_it(void *c)
+{
+    gn_ctx_cancel(c);
+    gn_wg_done(&all);
+}
+
+static void derive(void *c)
+{
+    for (unsigned i = 0; i < rounds; i++) {
+        struct gn_ctx *child = need(gn_ctx_cancelable(c)),
+                      *grand = need(gn_ctx_timeout(child, MS / 2));
+
+        if (i % 3 == 0)
+            gn_ctx_cancel(child);
+        else
+            await(grand);
+        gn_ctx_free(grand);
+        gn_ctx_free(child);
+    }
+    gn_wg_done(&all);
+}
+
+static void simultaneous(void)
+{
+    struct gn_ctx *root = need(gn_ctx_cancelable(bg())), *m[50];
+    bool good = true;
+
+    for (int i = 0; i < 50; i++)
+        m[i] = need(gn_ctx_cancelable(i < 5 ? root : m[i - 5]));
+    gn_wg_add(&all, 50);
+    for (int i = 0; i < 50; i++)
+        go(cancel_it, m[(i * 7) % 50]);
+    gn_wg_wait(&all);
+    for (int i = 49; i >= 0; i--) {
+        good &= is_done(m[i]);
+        gn_ctx_free(m[i]);
+    }
+    ok(good && gn_ctx_err(root) == NULL, "TestSimultaneousCancels: 50 at once");
+    gn_wg_add(&all, 11);
+    for (int i = 0; i < 10; i++)
+        go(derive, root);
+    gn_sleep(MS);
+    go(cancel_it, root);
+    gn_wg_wait(&all);
+    ok(gn_ctx_err(root) == gn_ctx_canceled,
+       "TestInterlockedCancels: made while their parent is canceled");
+    gn_ctx_free(root);
+}
+
+static void layers(void)
+{
+    enum { DEPTH = 10000 };
+    struct gn_ctx *c = bg(), *first = NULL;
+
+    for (int i = 0; i < DEPTH; i++) {
+        c = need(gn_ctx_cancelable(c));
+        if (i == 0)
+            first = c;
+    }
+    gn_ctx_cancel(first);
+    ok(is_done(c), "TestLayersCancel: %d of each other", DEPTH);
+}
+
+static void free_used(void *c)
+{
+    gn_ctx_free(c);
+}
+
+static void checked_free(void)
+{
+    struct gn_ctx *a = need(gn_ctx_cancelable(bg())),
+                  *b = need(gn_ctx_with(a, &key1, NULL));
+
+    ok(panics(free_used, a, "free of a context that others are made from"),
+       "gn_ctx_free: of one that others are made from");
+    gn_ctx_free(b);
+    gn_ctx_free(a);
+    gn_ctx_free(NULL);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        rounds = (unsigned)atoi(argv[1]);
+    sleeping();
+    sleep_order();
+    after_func();
+    after_stress();
+    after_stop();
+    after_func_starvation();
+    after();
+    after_queuing();
+    timer_stop_stress();
+    reset();
+    no_stale_values();
+    overflow();
+    no_lock_held();
+    zero_timer();
+    concurrent();
+    many_timers();
+    ticker();
+    slow_ticker();
+    ticker_misuse();
+    tickers_teardown();
+    background();
+    with_cancel();
+    parent_finishes_child();
+    child_finishes_first();
+    deadlines();
+    canceled_timeout();
+    values();
+    causes();
+    after_funcs();
+    simultaneous();
+    layers();
+    checked_free();
+    return tap_end();
+}
