@@ -51,6 +51,33 @@ add go/gen-2cpu tap -c 2 @go_gen 1001 300
 add go/gen-4cpu tap -c 4 @go_gen 2001 200
 add go/gen-stress tap -c 3 -o "stress=preempt seed=5" @go_gen 3001 200
 
+# Each allocation of channels, timers and contexts fails once, and from then on.
+add go/oom oom_in_turn @go_oom
+oom_in_turn() # image
+{
+    local i plus refused=0 points=0
+    # The C library has its own 38 or so before main.
+    for i in $(seq 39 400); do
+        guest -c 1 -o "heap.fail=$i" "$1" >one 2>&1
+        check_tap out "# end"
+        status_is 0
+        grep -q '^# refused 0, then 0$' out && break
+        grep -q '^# refused 1, then 0$\|^# refused 0, then 1$' out ||
+            fail "heap.fail=$i: $(grep '^# refused' out)"
+        points=$((points + 1))
+    done
+    [ $points -ge 117 ] || fail "only $points points"
+    for i in $(seq 39 7 150); do
+        guest -c 2 -o "heap.fail=$i+" "$1" >one 2>&1
+        check_tap out "# end"
+        status_is 0
+        refused=$(sed -n 's/^# refused \([0-9]*\), then .*/\1/p' out)
+        [ "${refused:-0}" -gt 0 ] || fail "heap.fail=$i+: nothing was refused"
+        points=$((points + 1))
+    done
+    note "$points points failed"
+}
+
 # How a program ends: name, lines of stderr that have to be there.
 ends() # name, regular expressions...
 {
