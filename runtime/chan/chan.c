@@ -129,13 +129,13 @@ static inline void set_count(struct gn_chan *c, size_t n)
     atomic_store_explicit(&c->count, n, memory_order_release);
 }
 
-static void put(struct gn_chan *c, const void *elem)
+static inline void put(struct gn_chan *c, const void *elem)
 {
     copy(c->tail, elem, c->elem);
     c->tail = after(c, c->tail);
 }
 
-static void take(struct gn_chan *c, void *elem)
+static inline void take(struct gn_chan *c, void *elem)
 {
     if (elem != NULL)
         copy(elem, c->head, c->elem);
@@ -145,6 +145,32 @@ static void take(struct gn_chan *c, void *elem)
 static inline bool is_closed(const struct gn_chan *c)
 {
     return atomic_load_explicit(&c->closed, memory_order_relaxed);
+}
+
+// Most of what channels with a buffer do.
+
+static inline bool can_put(const struct gn_chan *c)
+{
+    return c->recv.first == NULL && count(c) < c->cap && !is_closed(c);
+}
+
+static inline void put_one(struct gn_chan *c, const void *elem)
+{
+    put(c, elem);
+    set_count(c, count(c) + 1);
+    chan_news(c);
+}
+
+static inline bool can_take(const struct gn_chan *c)
+{
+    return c->send.first == NULL && count(c) > 0;
+}
+
+static inline void take_one(struct gn_chan *c, void *elem)
+{
+    take(c, elem);
+    set_count(c, count(c) - 1);
+    chan_news(c);
 }
 
 enum chan_done chan_send_locked(struct gn_chan *c, const void *elem,
@@ -165,9 +191,7 @@ enum chan_done chan_send_locked(struct gn_chan *c, const void *elem,
     }
     if (count(c) == c->cap)
         return CHAN_WAIT;
-    put(c, elem);
-    set_count(c, count(c) + 1);
-    chan_news(c);
+    put_one(c, elem);
     return CHAN_DONE;
 }
 
@@ -190,9 +214,7 @@ enum chan_done chan_recv_locked(struct gn_chan *c, void *elem, struct g **wake)
         return CHAN_DONE;
     }
     if (count(c) > 0) {
-        take(c, elem);
-        set_count(c, count(c) - 1);
-        chan_news(c);
+        take_one(c, elem);
         return CHAN_DONE;
     }
     if (!is_closed(c))
@@ -227,13 +249,11 @@ void chan_send_on_closed(void)
     panic_go("send on closed channel");
 }
 
-void gn_chan_send(struct gn_chan *c, const void *v)
+// With the lock held, which it releases.
+NOINLINE static void send_or_wait(struct gn_chan *c, const void *v)
 {
     struct g *wake;
 
-    if (c == NULL)
-        wait_for_ever("chan send (nil chan)");
-    spin_lock(&c->lock);
     switch (chan_send_locked(c, v, &wake)) {
     case CHAN_DONE:
         finish(c, wake);
@@ -252,13 +272,22 @@ void gn_chan_send(struct gn_chan *c, const void *v)
         chan_send_on_closed();
 }
 
-bool gn_chan_recv(struct gn_chan *c, void *v)
+void gn_chan_send(struct gn_chan *c, const void *v)
+{
+    if (unlikely(c == NULL))
+        wait_for_ever("chan send (nil chan)");
+    spin_lock(&c->lock);
+    if (likely(can_put(c))) {
+        put_one(c, v);
+        spin_unlock(&c->lock);
+    } else {
+        send_or_wait(c, v);
+    }
+}
+
+NOINLINE static bool recv_or_wait(struct gn_chan *c, void *v)
 {
     struct g *wake;
-
-    if (c == NULL)
-        wait_for_ever("chan receive (nil chan)");
-    spin_lock(&c->lock);
     enum chan_done done = chan_recv_locked(c, v, &wake);
 
     if (done == CHAN_DONE) {
@@ -274,6 +303,18 @@ bool gn_chan_recv(struct gn_chan *c, void *v)
     chan_enqueue(c, &c->recv, &w);
     g_park("chan receive", unlock, c);
     return w.ok;
+}
+
+bool gn_chan_recv(struct gn_chan *c, void *v)
+{
+    if (unlikely(c == NULL))
+        wait_for_ever("chan receive (nil chan)");
+    spin_lock(&c->lock);
+    if (unlikely(!can_take(c)))
+        return recv_or_wait(c, v);
+    take_one(c, v);
+    spin_unlock(&c->lock);
+    return true;
 }
 
 // ---- without waiting ----

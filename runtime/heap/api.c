@@ -42,11 +42,6 @@ void *gn_alloc_aligned(size_t n, size_t align, enum gn_heap_kind kind,
     return p != NULL ? p : fail(ENOMEM);
 }
 
-void *gn_alloc(size_t n, enum gn_heap_kind kind, int flags)
-{
-    return gn_alloc_aligned(n, 1, kind, flags);
-}
-
 void gn_free(void *p)
 {
     heap_free(p);

@@ -120,7 +120,7 @@ static bool fill(struct cache *c, unsigned class, enum heap_kind kind)
     unsigned n = owned_take(c, s, batch_of(class), bottom, &fresh);
 
     c->stack[i].top += n;
-    c->clean[i] = fresh ? c->stack[i].mallocs + n : UINT64_MAX;
+    c->clean[i] = fresh ? cache_sum(&c->stack[i]) : UINT64_MAX;
     return true;
 }
 
@@ -144,9 +144,7 @@ static void *pop(struct cache *c, unsigned i, bool *fresh)
 
     if (p == NULL)
         return NULL;
-    *fresh = c->stack[i].mallocs +
-                 (uint64_t)(top - bottom_of(top, class_of_index(i))) ==
-             c->clean[i];
+    *fresh = cache_sum(&c->stack[i]) == c->clean[i];
     c->stack[i].top = top - 1;
     c->stack[i].mallocs++;
     return p;

@@ -27,8 +27,8 @@ _Static_assert(CACHE_ALIGN == (int)META_BLOCK,
 // page belongs to a span of this CPU. So a free finds out that an object is its
 // own, and of which class, by one load.
 //
-// `clean` is the sum of mallocs and objects in the stack that holds as long as the
-// stack was filled with objects never handed out and none was freed into it.
+// `clean` is what cache_sum gives as long as the stack was filled with objects never
+// handed out and none was freed into it: a malloc does not change the sum, a free does.
 struct cache_stack {
     void **top;       // [o]
     uint64_t mallocs; // [o] events
@@ -59,6 +59,11 @@ enum cache_wish {
 static inline unsigned cache_index(unsigned class, enum heap_kind kind)
 {
     return 1 + kind * CACHE_CLASSES + class;
+}
+
+static inline uint64_t cache_sum(const struct cache_stack *s)
+{
+    return s->mallocs * sizeof *s->top + (uintptr_t)s->top;
 }
 
 static inline bool cache_is_full(void **top)
