@@ -78,6 +78,33 @@ oom_in_turn() # image
     note "$points points failed"
 }
 
+# Programs; each checks its own output, too.
+prints() # regular expression, image, arguments...
+{
+    local regex=$1
+    shift
+    guest -c 2 "$@"
+    status_is 0
+    out_has "$regex"
+}
+add go/app-sieve prints '^467 479 487 491 499 503 509 521 523 541$' @sieve
+add go/app-sieve-1000 prints ' 7919$' @sieve 1000
+add go/app-pipeline prints ' squares, of numbers up to .*: the sum is large enough$' @pipeline
+add go/app-pipeline-50 prints 'the sum is large enough$' @pipeline 100000000000 50
+add go/app-powser prints '^tan +0 1 0 1/3 0 2/15 0 17/315 0 62/2835$' @powser
+add go/app-powser-16 prints '^all coefficients are right' @powser 16
+add go/app-workers prints '^40 jobs, at most 200 a second, by 4 workers: ' @workers
+app_usage() # image...
+{
+    local image
+    for image; do
+        guest "$image" 0
+        status_is 2
+        err_has '^usage: '
+    done
+}
+add go/app-usage app_usage @sieve @pipeline @powser @workers
+
 # How a program ends: name, lines of stderr that have to be there.
 ends() # name, regular expressions...
 {
