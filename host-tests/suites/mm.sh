@@ -339,7 +339,16 @@ protect_1000 100000
 move_2m_aligned 20000
 move_1g_aligned 20000
 move_unaligned_page 20
+move_unaligned_back_page 20
+move_17_to_255_page 20
+move_511_to_1_page 20
+move_1_to_2_page 20
 move_grown 20000
+move_grown_page 20
+move_watched_page 20
+move_watched_back_page 20
+move_unpromised_page 20
+move_unpromised_back_page 20
 END
     # What describes the frames: at most 1 % of the memory.
     guest -m 64M "$1" ram
