@@ -5,6 +5,7 @@ for cpus in 1 2 4; do
     add "mm/mman-${cpus}cpu" tap -c "$cpus" @mem_mman
     add "mm/storm-${cpus}cpu" tap -c "$cpus" @storm quick
     add "mm/race-${cpus}cpu" tap -c "$cpus" @mem_race
+    add "mm/stale-${cpus}cpu" tap -c "$cpus" @mem_stale
 done
 add mm/api-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_api
 add mm/mman-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 64M @mem_mman
@@ -77,8 +78,8 @@ add mm/costs costs_case @bench-mem
 # both machines and both models; of any two of the four, every pair occurs, for
 # every test. mm/matrix-pairs looks after that, and says what is left out.
 matrix_sizes=(2M 3M 4M 8M 16M 32M 64M 128M 256M 512M 1G 2G 4G 8G)
-matrix_tests=(mem mem_api mem_mman mem_race mem_tight mem_chaos mem_model
-    mem_scatter mem_fail mem_dirty storm)
+matrix_tests=(mem mem_api mem_mman mem_race mem_stale mem_tight mem_chaos
+    mem_model mem_scatter mem_fail mem_dirty storm)
 matrix_rows=() # memory, machine, model, CPUs
 
 machines=(microvm q35)
@@ -110,6 +111,7 @@ matrix_args() # test, memory, machine, model, CPUs
         esac
         ;;
     mem_race) echo $((1000 / $5)) ;;
+    mem_stale) echo 1 ;;
     mem_chaos) echo 300 3 ;;
     mem_model) echo 2000 3 ;;
     mem_fail) echo 2 ;;
