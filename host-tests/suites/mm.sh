@@ -48,6 +48,7 @@ done
 # A gibibyte, in one page where the CPU has such.
 add mm/huge-1cpu tap -M q35 -m 4G @mem_huge
 add mm/huge-4cpu tap -c 4 -m 4G @mem_huge
+add mm/huge-2cpu-8G tap -c 2 -m 8G @mem_huge
 add mm/huge-q35-qemu64 tap -M q35 --cpu qemu64 -c 2 -m 4G @mem_huge
 add mm/fail-boot-1cpu fail_boot_case 1 68 @hello
 add mm/fail-boot-4cpu fail_boot_case 4 134 @hello
@@ -80,7 +81,7 @@ add mm/costs costs_case @bench-mem
 # every test. mm/matrix-pairs looks after that, and says what is left out.
 matrix_sizes=(2M 3M 4M 8M 16M 32M 64M 128M 256M 512M 1G 2G 4G 8G)
 matrix_tests=(mem mem_api mem_mman mem_race mem_stale mem_tight mem_chaos
-    mem_model mem_scatter mem_fail mem_dirty storm)
+    mem_model mem_scatter mem_fail mem_dirty storm cpu)
 matrix_rows=() # memory, machine, model, CPUs
 
 machines=(microvm q35)
@@ -113,6 +114,7 @@ matrix_args() # test, memory, machine, model, CPUs
         ;;
     mem_race) echo $((1000 / $5)) ;;
     mem_stale) echo 1 ;;
+    cpu) echo quick ;;
     mem_chaos) echo 300 3 ;;
     mem_model) echo 2000 3 ;;
     mem_fail) echo 2 ;;
