@@ -89,27 +89,30 @@ static bool make_tables(const struct region *r, uintptr_t from, uintptr_t to,
 }
 
 // Moves the entries of pages within one table on either side; returns how many
-// it looked at.
+// it looked at. Of all that a page costs to move, most is a turn of this loop.
 static size_t move_pages(const struct pt_run *run, uintptr_t to)
 {
     size_t room = PT_ENTRIES - pte_index(to, 1);
     size_t n = run->n < room ? run->n : room;
+    pte_t *e = run->e, *end = e + n;
     int moved = 0;
-    pte_t *dest = NULL;
 
-    for (size_t i = 0; i < n; i++) {
-        if (pt_get(&run->e[i]) == 0)
+    while (e < end && pt_get(e) == 0)
+        e++;
+    if (e == end)
+        return n;
+    pte_t *dest = pt_make(to);
+
+    for (pte_t *d = dest + (e - run->e); e < end; e++, d++) {
+        if (pt_get(e) == 0)
             continue;
-        if (dest == NULL)
-            dest = pt_make(to);
         // What the hardware set until now goes along (R15).
-        atomic_store_explicit((_Atomic pte_t *)&dest[i], pt_swap(&run->e[i], 0),
+        atomic_store_explicit((_Atomic pte_t *)d, pt_swap(e, 0),
                               memory_order_release);
         moved++;
     }
     pt_counted(run->e, -moved);
-    if (dest != NULL)
-        pt_counted(dest, moved);
+    pt_counted(dest, moved);
     return n;
 }
 

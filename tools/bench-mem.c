@@ -81,6 +81,26 @@ static void unmap(void *p, size_t bytes)
         fail("unmap");
 }
 
+// Without a promise of memory.
+static void *map_unpromised(size_t bytes)
+{
+    void *p = gn_map(NULL, bytes, GN_READ | GN_WRITE, GN_NORESERVE);
+
+    if (p == NULL)
+        fail("map");
+    return p;
+}
+
+// Somebody wants to know which pages are stored to.
+static bool watch(void *p)
+{
+    int watcher = gn_watch_new();
+
+    if (watcher < 0 || gn_watch(watcher, p) != 0)
+        fail("watch");
+    return true;
+}
+
 // Addresses that nobody uses.
 static char *free_range(size_t bytes)
 {
@@ -197,6 +217,23 @@ static void unmap(void *p, size_t bytes)
 {
     if (munmap(p, bytes) != 0)
         fail("munmap");
+}
+
+static void *map_unpromised(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (p == MAP_FAILED)
+        fail("mmap");
+    madvise(p, bytes, MADV_NOHUGEPAGE);
+    return p;
+}
+
+static bool watch(void *p)
+{
+    (void)p;
+    return false;
 }
 
 static char *free_range(size_t bytes)
@@ -493,18 +530,51 @@ static void figures(void)
 
 // ---- moving ----
 
-// Moves p, of GIB, to a place; so many things for each of which to report.
-static char *to_place(const char *name, char *p, char *to, double each)
+// Moves p, of GIB, to a place, perhaps grown; so many things for each of which to
+// report.
+static char *move_timed(const char *name, char *p, size_t new_bytes, char *to,
+                        double each)
 {
     uint64_t start = cycles();
 
-    p = move(p, GIB, GIB, to);
+    p = move(p, GIB, new_bytes, to);
     uint64_t t = cycles() - start;
 
     if (p[0] != 'a' || p[GIB - 1] != 'z')
         fail("contents");
-    result(name, &t, 1, each);
+    printf("%s %.*f\n", name, each > 1 ? 3 : 1, (double)t / each);
+    fflush(stdout);
     return p;
+}
+
+static char *to_place(const char *name, char *p, char *to)
+{
+    return move_timed(name, p, GIB, to, 1);
+}
+
+static char *by_pages(const char *name, char *p, char *to)
+{
+    return move_timed(name, p, GIB, to, GIB / PAGE);
+}
+
+static void touch_all(char *p)
+{
+    touch_in_order(p, GIB / PAGE);
+    p[0] = 'a';
+    p[GIB - 1] = 'z';
+}
+
+// Where tables of 512 entries can't change hands, from many places in a table to
+// many.
+static char *move_unaligned(char *p, char *base, char *far)
+{
+    p = by_pages("move_unaligned_page", p, base + PAGE);
+    p = by_pages("move_unaligned_back_page", p, far);
+    p = move(p, GIB, GIB, base + 17 * PAGE);
+    p = by_pages("move_17_to_255_page", p, far + 255 * PAGE);
+    p = move(p, GIB, GIB, base + 511 * PAGE);
+    p = by_pages("move_511_to_1_page", p, far + PAGE);
+    return by_pages("move_1_to_2_page", p, base + 2 * PAGE);
 }
 
 // Once each: the counts are exact, and what is done once is what programs do.
@@ -516,24 +586,31 @@ static void moves(void)
     base += -(uintptr_t)base % GIB;
     char *far = base + 4 * GIB;
 
-    touch_in_order(p, GIB / PAGE);
-    p[0] = 'a';
-    p[GIB - 1] = 'z';
+    touch_all(p);
     p = move(p, GIB, GIB, base);
     // Multiples of 2 MiB whose distance is none of 1 GiB: tables of 512 entries
     // can change hands, but no more than one at a time.
-    p = to_place("move_2m_aligned", p, far + HUGE_PAGE, 1);
-    p = to_place("move_2m_aligned_back", p, base, 1);
-    p = to_place("move_1g_aligned", p, far, 1);
-    p = to_place("move_unaligned_page", p, base + PAGE, GIB / PAGE);
-    p = to_place("move_unaligned_back_page", p, far, GIB / PAGE);
-    uint64_t start = cycles();
-
-    p = move(p, GIB, GIB + 16 * MIB, base + HUGE_PAGE);
-    uint64_t t = cycles() - start;
-
-    result("move_grown", &t, 1, 1);
-    unmap(p, GIB + 16 * MIB);
+    p = to_place("move_2m_aligned", p, far + HUGE_PAGE);
+    p = to_place("move_2m_aligned_back", p, base);
+    p = to_place("move_1g_aligned", p, far);
+    p = move_unaligned(p, base, far);
+    p = move(p, GIB, GIB, far);
+    p = move_timed("move_grown", p, GIB + 16 * MIB, base + HUGE_PAGE, 1);
+    unmap(p + GIB, 16 * MIB);
+    p = move_timed("move_grown_page", p, GIB + 16 * MIB, far + 3 * PAGE,
+                   GIB / PAGE);
+    unmap(p + GIB, 16 * MIB);
+    if (watch(p)) {
+        touch_all(p);
+        p = by_pages("move_watched_page", p, base + PAGE);
+        p = by_pages("move_watched_back_page", p, far);
+    }
+    unmap(p, GIB);
+    p = map_unpromised(GIB);
+    touch_all(p);
+    p = by_pages("move_unpromised_page", p, base + PAGE);
+    p = by_pages("move_unpromised_back_page", p, far);
+    unmap(p, GIB);
 }
 
 // ---- shootdowns ----

@@ -118,6 +118,31 @@ static uint64_t copy_cost(const char *from)
     return now_ns() - t;
 }
 
+// What leads to a page: the entry for its 2 MiB, and its own. Returns the frame of
+// the table; *entry is the page's, 0 if there is none.
+static unsigned long long draw_entries(const char *name, const char *p,
+                                       uint64_t *entry)
+{
+    struct gn_walk_step s[4];
+    unsigned n = gn_walk(p, s);
+
+    *entry = 0;
+    if (n < 3 || !s[2].present) {
+        say("%s 0x%012llx  [%3u] nothing", name, address(p),
+            (unsigned)(address(p) / (2 * MIB) % 512));
+        return 0;
+    }
+    if (n < 4) { // one page of 2 MiB
+        say("%s 0x%012llx  [%3u] a large page", name, address(p), s[2].index);
+        return 0;
+    }
+    say("%s 0x%012llx  [%3u] --> table 0x%llx: [%3u] 0x%016llx", name,
+        address(p), s[2].index, (unsigned long long)s[2].frame, s[3].index,
+        (unsigned long long)s[3].entry);
+    *entry = s[3].entry;
+    return (unsigned long long)s[2].frame;
+}
+
 static void report_move(char *p, char *q, uint64_t took_ns,
                         const unsigned long long *frames)
 {
@@ -147,6 +172,10 @@ void chapter_move(void)
     frames[0] = frame(p);
     frames[1] = frame(p + PAGE);
     frames[2] = frame(p + MOVE_BYTES - PAGE);
+    uint64_t was, is, left;
+
+    say("Before:");
+    unsigned long long table = draw_entries("p", p + PAGE, &was);
     uint64_t tables = stats().page_tables, t = now_ns();
     char *q = gn_remap(p, MOVE_BYTES, MOVE_BYTES, GN_MOVE, NULL);
 
@@ -156,6 +185,13 @@ void chapter_move(void)
         gn_unmap(p, MOVE_BYTES);
         return;
     }
+    say("After, at the old place and the new:");
+    draw_entries("p", p + PAGE, &left);
+    unsigned long long now = draw_entries("q", q + PAGE, &is);
+
+    putchar('\n');
+    claim(left == 0 && was != 0 && is == was && now == table,
+          "the same entry in the same table, hung over as a whole");
     report_move(p, q, t, frames);
     for (uint32_t i = 0; i < MOVE_BYTES; i += PAGE)
         same = same && memcmp(q + i, &i, sizeof i) == 0;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "host-tests/guest/par.h"
+#include "host-tests/guest/room.h"
 #include "host-tests/guest/tap.h"
 
 #include "arch/x86_64/cpu.h"
@@ -359,7 +360,9 @@ static bool ping_self(void)
 static _Atomic unsigned lost, wrong;
 
 // A call waits for all CPUs, which takes long where QEMU has fewer.
-enum { LEVELS = 100, CALL_EVERY = 10 };
+enum { MOST_LEVELS = 100, CALL_EVERY = 10 };
+
+static unsigned stack_levels; // a multiple of CALL_EVERY
 
 // One page a level: the interrupt arrives while the stack has just grown, is
 // growing, or is about to.
@@ -448,7 +451,7 @@ static void grow_once(void *arg)
 static void grow_often(unsigned cpu, void *arg)
 {
     for (unsigned i = 0; i < rounds / 100 + 1; i++) {
-        struct growth w = {.call = arg != NULL, .levels = LEVELS};
+        struct growth w = {.call = arg != NULL, .levels = stack_levels};
         struct g *g = g_create(grow_once, &w, "grower", (int)cpu);
 
         if (g == NULL)
@@ -461,6 +464,13 @@ static void grow_often(unsigned cpu, void *arg)
 
 static void test_interrupts_and_stacks(void)
 {
+    // Those that have ended still have theirs for a while.
+    size_t each = room_for(MOST_LEVELS, 2 * ncpus);
+
+    stack_levels = each > CALL_EVERY
+                       ? (unsigned)(each / CALL_EVERY * CALL_EVERY)
+                       : CALL_EVERY;
+    printf("# stacks grow by %u pages\n", stack_levels);
     par_run(go_to_the_edge, NULL);
     IS(lost, 0, "an interrupt at the lower edge of a stack arrives");
     par_run(grow_often, NULL);
@@ -471,7 +481,7 @@ static void test_interrupts_and_stacks(void)
 
     for (unsigned i = 0; i < ncpus; i++)
         right = right && calls[i] == (rounds / 100 + 1) *
-                                         (LEVELS / CALL_EVERY + 1) *
+                                         (stack_levels / CALL_EVERY + 1) *
                                          (ncpus - 1);
     ok(right, "calls from growing stacks to growing stacks arrive, each once");
     IS(wrong, 0, "the stacks kept their contents");
@@ -534,9 +544,25 @@ static void storm_victim(unsigned char *fresh, unsigned pages, bool avx)
         atomic_fetch_add(&spoiled, 1);
 }
 
+enum { STORM_PAGES = 200 };
+
+static _Atomic unsigned with_all, with_fewer, without; // rounds
+
+// So many pages, or fewer where memory is little; NULL: not even two.
+static unsigned char *fresh_pages(unsigned *pages)
+{
+    for (*pages = STORM_PAGES; *pages >= 2; *pages /= 2) {
+        unsigned char *fresh = malloc(*pages * PAGE_SIZE);
+
+        if (fresh != NULL)
+            return fresh;
+    }
+    return NULL;
+}
+
 static void storm(unsigned cpu, void *arg)
 {
-    const unsigned pages = 200;
+    unsigned pages;
 
     (void)arg;
     for (unsigned i = 0; i < rounds / 100 + 1; i++) {
@@ -546,8 +572,13 @@ static void storm(unsigned cpu, void *arg)
             continue;
         }
         // Freed at once, so that the next round's pages are fresh again.
-        unsigned char *fresh = malloc(pages * PAGE_SIZE);
+        unsigned char *fresh = fresh_pages(&pages);
 
+        if (fresh == NULL) {
+            without++;
+            continue;
+        }
+        *(pages == STORM_PAGES ? &with_all : &with_fewer) += 1;
         preempt_disable();
         arch_timer_set(arch_mono_ns() + 10000);
         preempt_enable();
@@ -561,6 +592,9 @@ static void test_fpu(void)
     par_run(storm, NULL);
     IS(spoiled, 0,
        "vector registers and MXCSR survive interrupts and page faults");
+    ok(with_all + with_fewer > 0, "in fresh pages");
+    printf("# %u rounds of %u pages, %u of fewer, %u without any\n", with_all,
+           STORM_PAGES, with_fewer, without);
 }
 
 // Rounding is part of a goroutine's context.

@@ -73,13 +73,16 @@ static void zero_reader(unsigned cpu, void *arg)
 
     for (unsigned i = 0; i < rounds; i++) {
         if (cpu == 0) {
-            uintptr_t va = map(1, VM_SPARSE);
+            uintptr_t va = map(1, VM_SPARSE), other = 0;
 
             (void)*word(va); // maps the zero frame
             atomic_store(&zero_page, va);
             while (atomic_load(&zero_readers) != arch_cpu_count() - 1)
                 arch_pause();
-            *word(va) = i + 1;
+            // Every second time through another view, which takes it away.
+            if (i % 2 == 1 && vm_alias(va, PAGE_SIZE, RW, &other) != 0)
+                abort();
+            *word(other != 0 ? other : va) = i + 1;
             atomic_store(&zero_stored, i + 1);
             while (atomic_load(&zero_seen) != arch_cpu_count() - 1)
                 arch_pause();
@@ -88,6 +91,8 @@ static void zero_reader(unsigned cpu, void *arg)
                 arch_pause();
             atomic_store(&zero_seen, 0);
             unmap(va, 1);
+            if (other != 0)
+                unmap(other, 1);
             continue;
         }
         uintptr_t va;

@@ -40,6 +40,8 @@ static inline uint64_t contents(struct region *r, uintptr_t va)
         uintptr_t at = mm_peer_address(r, va, p);
         paddr_t frame = at != 0 ? frame_at(at) : paddr(0);
 
+        if (frame.raw != 0 && (r->flags & REGION_DEVICE))
+            return frame.raw; // registers: the host has none
         if (frame.raw != 0)
             return *(uint64_t *)arch_direct(frame);
         p = p->peer;

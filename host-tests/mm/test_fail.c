@@ -21,7 +21,7 @@
 enum {
     RAM = 96 * MIB,
     TABLE = 512,    // pages below one table
-    RECORDED = 254, // points that there were when this was written
+    RECORDED = 284, // points that there were when this was written
 };
 
 #define RW (PROT_R | PROT_W)
@@ -130,6 +130,14 @@ static long call_reserve(void)
     uintptr_t va = at(0);
 
     return vm_map(&va, 9 * PAGE_SIZE, 0, VM_FIXED | VM_NORESERVE, "test");
+}
+
+// Where no RAM is, and across two tables.
+static long call_map_device(void)
+{
+    uintptr_t va = at(TABLE - 2);
+
+    return vm_map_device(&va, paddr(0xfec00000), 4 * PAGE_SIZE, RW, "device");
 }
 
 static void filled_16(void)
@@ -523,6 +531,50 @@ static long call_map_page(void)
     return mapped ? 0 : -ENOMEM;
 }
 
+static void own_filled(void)
+{
+    own_region();
+    fill(0, TABLE + 3, 1);
+}
+
+static long call_region_discard(void)
+{
+    region_discard(at(1), at(TABLE + 1));
+    return 0;
+}
+
+static long call_move_pages(void)
+{
+    return region_move_pages(&own, at(0), at(TABLE + 37),
+                             (TABLE + 3) * PAGE_SIZE);
+}
+
+// Large pages are an offer: with no frame for one, all is as it was.
+static long call_region_promote(void)
+{
+    region_promote(at(0), at(3 * TABLE));
+    return 0;
+}
+
+enum { NAILED = 4 };
+
+static uintptr_t nailed;
+
+// In two tables that nobody else needs. What is mapped when a frame is missing
+// stays, and is counted.
+static long call_map_nailed(void)
+{
+    nailed = at(6 * TABLE - NAILED / 2);
+    return region_map_nailed(nailed, NAILED * PAGE_SIZE) ? 0 : -ENOMEM;
+}
+
+static void forget_nailed(void)
+{
+    if (nailed != 0)
+        mm_uncharge(region_discard(nailed, nailed + NAILED * PAGE_SIZE));
+    nailed = 0;
+}
+
 static const struct fail_case {
     const char *name;
     void (*prepare)(void);
@@ -589,6 +641,11 @@ static const struct fail_case {
     {"resize a watched region", own_watched, call_resize},
     {"shrink a region", own_watched, call_shrink},
     {"map a page", own_region, call_map_page},
+    {"map device registers", nothing, call_map_device},
+    {"discard in a region", own_filled, call_region_discard},
+    {"move pages in a region", own_filled, call_move_pages},
+    {"promote in a region", own_filled, call_region_promote},
+    {"map nailed memory", own_region, call_map_nailed},
 };
 
 static void end_case(void)
@@ -596,6 +653,7 @@ static void end_case(void)
     if (watcher >= 0)
         dirty_client_free(watcher);
     watcher = -1;
+    forget_nailed(); // first: the tables above are its neighbour's
     if (own.start != 0)
         region_remove(&own);
     own.start = 0;

@@ -432,6 +432,96 @@ static void each_right_that_goes_is_shot_down(void **state)
     mm_check();
 }
 
+// What another CPU stores just before it acknowledges is copied, too.
+static uintptr_t stored_late;
+static paddr_t late_frame;
+static bool forgotten; // the table that the large page has replaced
+
+static pte_t entry_of(uintptr_t va)
+{
+    int level;
+    pte_t *e = pt_find(va, &level);
+
+    return e != NULL ? pt_get(e) : 0;
+}
+
+static void store_late(void)
+{
+    int level;
+
+    if (entry_of(stored_late) == PTE_BUSY)
+        *(uint64_t *)arch_direct(late_frame) = 77;
+    else if (pt_find(stored_late, &level) != NULL && level == 2)
+        forgotten = true;
+}
+
+static void pages_are_forgotten_before_a_promotion_copies_them(void **state)
+{
+    uintptr_t a = map(2 * PT_ENTRIES, 0), large = align_up(a, VM_HUGE_BYTES);
+
+    (void)state;
+    stored_late = large + 5 * PAGE_SIZE;
+    put(stored_late, 1);
+    late_frame = pte_paddr(entry_of(stored_late));
+    host_shootdown_hook = store_late;
+    assert_int_equal(vm_promote(large, VM_HUGE_BYTES), 1);
+    host_shootdown_hook = NULL;
+    assert_int_equal(get(stored_late), 77);
+    assert_true(forgotten);
+    unmap(a, 2 * PT_ENTRIES);
+    mm_check();
+}
+
+// The walkers of other CPUs may know a table that is not linked any more.
+static uintptr_t table_at;
+static uint64_t free_when_unlinked;
+
+static void note_unlinked(void)
+{
+    int level;
+
+    if (pt_find(table_at, &level) == NULL && free_when_unlinked == 0)
+        free_when_unlinked = mm_free_frames();
+}
+
+static void a_table_without_pages_is_forgotten_before_it_is_free(void **state)
+{
+    uintptr_t a = map(4 * PT_ENTRIES, 0), from = align_up(a, VM_HUGE_BYTES);
+    uintptr_t to = from + VM_HUGE_BYTES + PAGE_SIZE;
+
+    (void)state;
+    put(from, 1);
+    table_at = from;
+    free_when_unlinked = 0;
+    host_shootdown_hook = note_unlinked;
+    assert_int_equal(region_move_pages(region_find(a), from, to, PAGE_SIZE), 0);
+    host_shootdown_hook = NULL;
+    assert_true(free_when_unlinked != 0);
+    assert_int_equal(mm_free_frames(), free_when_unlinked + 1);
+    assert_int_equal(get(to), 1);
+    unmap(a, 4 * PT_ENTRIES);
+    mm_check();
+}
+
+// Who asks between a fault that replaced the frame, and the store that is tried
+// again after it.
+static void a_store_before_the_frame_was_replaced_is_seen(void **state)
+{
+    uintptr_t a = watched(), copy = 0;
+
+    (void)state;
+    assert_int_equal(vm_clone(a, PAGES * PAGE_SIZE, &copy), 0);
+    collect(a);
+    put(a + PAGE_SIZE, 5);
+    unmap(copy, PAGES);
+    copy = 0;
+    assert_int_equal(vm_clone(a, PAGES * PAGE_SIZE, &copy), 0);
+    assert_true(mm_fault(a + PAGE_SIZE, PROT_W, 0));
+    saw_one(a, a + PAGE_SIZE);
+    unmap(copy, PAGES);
+    end_watch(a);
+}
+
 // ---- promises ----
 
 // Promises all that is left, and touches it: each store must find its frame.
@@ -584,6 +674,9 @@ int main(void)
         cmocka_unit_test(nothing_appears_while_the_zero_frame_goes),
         cmocka_unit_test(no_frame_is_free_before_it_is_forgotten),
         cmocka_unit_test(each_right_that_goes_is_shot_down),
+        cmocka_unit_test(pages_are_forgotten_before_a_promotion_copies_them),
+        cmocka_unit_test(a_table_without_pages_is_forgotten_before_it_is_free),
+        cmocka_unit_test(a_store_before_the_frame_was_replaced_is_seen),
         cmocka_unit_test(tables_of_aliases_are_promised),
         cmocka_unit_test(tables_are_promised_wherever_memory_lies),
         cmocka_unit_test(bitmaps_are_not_taken_from_promises),
