@@ -8,6 +8,7 @@
 
 #include <gneiss/chan.h>
 #include <gneiss/go.h>
+#include <gneiss/heap.h>
 #include <gneiss/panic.h>
 #include <gneiss/stack.h>
 #include <gneiss/sync.h>
@@ -1110,6 +1111,41 @@ static void any_size(void)
     IS(bad, 0, "test/ken/chan.go: elements of 1 to 70,000 bytes");
 }
 
+#ifdef __gneiss__
+static void send_and_select(void *arg)
+{
+    struct pipe *p = arg;
+    int v = 1;
+
+    for (int i = 0; i < 20000; i++) {
+        struct gn_case cases[] = {GN_SEND(p->c, &v), GN_SEND(p->out, &v)};
+
+        gn_select(cases, 2);
+    }
+    gn_wg_done(&all);
+}
+
+static void select_leaks_nothing(void)
+{
+    struct pipe p = {make(0), make(0)};
+    struct gn_heap_stats before, after;
+
+    gn_wg_add(&all, 2);
+    go(send_and_select, &p);
+    go(send_and_select, &p);
+    gn_heap_stats(&before);
+    for (int i = 0; i < 40000; i++) {
+        struct gn_case cases[] = {GN_RECV(p.c, NULL), GN_RECV(p.out, NULL)};
+
+        gn_select(cases, 2);
+    }
+    gn_wg_wait(&all);
+    gn_heap_stats(&after);
+    IS(after.mallocs - before.mallocs, 0,
+       "test/chan/select2.go: 80,000 selects allocate nothing");
+}
+#endif
+
 static void free_waited(void *arg)
 {
     struct pipe *p = arg;
@@ -1190,6 +1226,9 @@ int main(int argc, char **argv)
     zero_size();
     any_size();
     checked_free();
+#ifdef __gneiss__
+    select_leaks_nothing();
+#endif
     many_cases();
     return tap_end();
 }

@@ -185,7 +185,7 @@ static void recover_of_outer(void)
     struct gn_panic p;
 
     ok(!gn_try(panic_then_ordinary_defer, "q", &p) && noted(""),
-       "test/recover.go: what an ordinary return calls recovers nothing");
+       "TestRecoverMatching: what an ordinary return calls recovers nothing");
 }
 
 static void recover_twice(void *arg)
@@ -218,7 +218,7 @@ static void outer_frame(void *arg)
 static void through_frames(void)
 {
     ok(gn_try(outer_frame, "deep", NULL) && noted("BAouter recovered deep."),
-       "TestRecoveryThroughFrames: calls of all frames, the innermost first");
+       "test/recover.go: calls of all frames, the innermost first");
 }
 
 static void panics_again(void *arg)
@@ -294,16 +294,16 @@ static void nested(void)
            strcmp(p.text, "second") == 0,
        "TestDoublePanic: the second takes the place of the first");
     ok(!gn_try(repanics, "one", &p) && strcmp(p.text, "one again") == 0,
-       "TestRepanic: recovered, and panicked again");
+       "TestDeferWithRepeatedRepanics: recovered, and panicked again");
     ok(gn_try(recovered_then_panic, "one", &p) &&
            noted("again recovered second."),
-       "test/recover2.go: the second is recovered, the first is over");
+       "TestAbortedPanic: the second is recovered, the first is over");
     ok(!gn_try(panic_with_try_in_defer, "outer", &p) && noted("inner") &&
            strcmp(p.text, "outer") == 0,
        "test/recover4.go: a panic tried within a deferred call");
     ok(!gn_try(panic_recovered_in_defer, "outer", &p) &&
            noted("recovered within. on") && strcmp(p.text, "outer") == 0,
-       "TestRecoverMatching: who recovers the inner leaves the outer");
+       "TestIssue43921: who recovers the inner leaves the outer");
 }
 
 static volatile int bottom;
@@ -338,7 +338,7 @@ static void deep(void)
     struct gn_panic p;
 
     ok(!gn_try(recurse_hundred, NULL, &p) && noted(".........."),
-       "test/deferprint.go: of 100 frames");
+       "TestIssue37688: deferred calls of 100 frames");
     ok(!gn_try(try_nested, (void *)20, &p) &&
            strcmp(p.text, "nnnnnnnnnnnnnnnnnnnnn") == 0,
        "gn_try: 20 within each other");
@@ -346,7 +346,7 @@ static void deep(void)
 
     for (int i = 0; i < 10000; i++)
         bad += gn_try(panic_with_text, "r", &p);
-    IS(bad, 0, "TestRecover: 10,000 times");
+    IS(bad, 0, "test/recover.go: 10,000 times");
 }
 
 // ---- values ----
@@ -506,7 +506,7 @@ static void many_at_once(void)
     }
     while (gn_go_count() > before)
         gn_yield();
-    IS(passed, 4000, "TestRecover: in 20 goroutines at once");
+    IS(passed, 4000, "test/recover.go: in 20 goroutines at once");
 }
 
 static void exits(void *arg)
@@ -582,10 +582,9 @@ static void goexits(void)
     go_and_wait(exits, NULL);
     ok(noted("yx"), "TestGoexitDefer: deferred calls are made");
     go_and_wait(tries_exit, NULL);
-    ok(noted("yxz"), "TestGoexitInTry: gn_try does not stop it");
+    ok(noted("yxz"), "gn_try: gn_goexit goes past it");
     go_and_wait(exits_and_recovers, NULL);
-    ok(noted("nothing end"),
-       "TestRecoverInGoexit: there is nothing to recover");
+    ok(noted("nothing end"), "TestGoexitDefer: there is nothing to recover");
     go_and_wait(panic_then_exit, "p");
     ok(noted("exit rest"), "TestGoexitInPanic: it ends the panic, too");
     go_and_wait(panics_in_exit, NULL);

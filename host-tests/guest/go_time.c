@@ -235,7 +235,7 @@ static void no_stale_values(void)
         }
         gn_timer_free(t);
     }
-    IS(bad, 0, "TestStopResetChan: nothing of before is received");
+    IS(bad, 0, "TestStopResult: nothing of before is received");
 }
 
 static void overflow(void)
@@ -489,7 +489,7 @@ static void parent_finishes_child(void)
        "TestParentFinishesChild: with it");
     ok(gn_ctx_done(without).raw == NULL && gn_ctx_err(without) == NULL &&
            gn_ctx_value(without, &key1) == &key1,
-       "TestWithoutCancel: its values, and nothing else");
+       "TestCause, WithoutCancel: its values, and nothing else");
     struct gn_ctx *precanceled = need(gn_ctx_cancelable(timer));
 
     ok(is_done(precanceled) && gn_ctx_err(precanceled) == gn_ctx_canceled,
@@ -609,12 +609,12 @@ static void causes(void)
     a = need(gn_ctx_deadline(bg(), gn_now() + MS, why));
     await(a);
     ok(gn_ctx_err(a) == gn_ctx_deadline_exceeded && gn_ctx_cause(a) == why,
-       "TestWithDeadlineCause: of the time");
+       "TestCause, WithDeadlineCause: of the time");
     gn_ctx_free(a);
     a = need(gn_ctx_deadline(bg(), gn_now() + GN_SECOND * 3600, why));
     gn_ctx_cancel(a);
     ok(gn_ctx_cause(a) == gn_ctx_canceled,
-       "TestWithTimeoutCause: canceled before has none");
+       "TestCause, WithTimeoutCause: canceled before has none");
     gn_ctx_free(a);
 }
 
@@ -653,7 +653,7 @@ static void after_funcs(void)
     gn_wg_add(&all, 1);
     x = need(gn_ctx_after_func(a, after_canceled, &all));
     gn_wg_wait(&all);
-    ok(calls == 3, "TestAfterFuncCalledAfterTimeout");
+    ok(calls == 3, "TestAfterFuncCalledAfterTimeout: by its deadline");
     gn_ctx_call_free(x);
     gn_ctx_free(a);
     y = need(gn_ctx_after_func(bg(), count_call, NULL));

@@ -5,6 +5,7 @@ add check/layers-self-test check_with check-layers --self-test
 add check/text check_with check-text
 add check/text-self-test check_with check-text --self-test
 add check/format check_with check-format
+add check/go-tests check_with check-go-tests
 add check/image-self-test check_with check-image --self-test
 for i in hello lua wordcount libc cpu stack mustdie; do
     add check/image-$i check_with check-image @$i
