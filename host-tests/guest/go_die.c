@@ -25,6 +25,7 @@ static void say(void *text)
 
 static void panic_now(void *arg)
 {
+    printf("printed before");
     gn_defer(say, "deferred");
     gn_panic("panic %d of %s", 1, arg != NULL ? (char *)arg : "none");
 }

@@ -19,7 +19,7 @@ case $CC in
 *clang*) other=gcc other_O=build ;;
 *) other=clang other_O=build/clang ;;
 esac
-for i in hello cpu stack libc mem boot; do
+for i in hello cpu stack libc mem boot go_chan go_panic go_time; do
     add $other/$i other_case $i %$i
 done
 add $other/mustdie other_mustdie %mustdie
@@ -93,7 +93,7 @@ other_mustdie() # image
     dies 2 '^fatal error: stack overflow' 'deep\+' -- "$image" stack_overflow
     dies 2 'system stack overflow on CPU 1' -- -c 2 "$image" system_overflow
     dies 2 'forbidden memory access' -- "$image" write_text_direct
-    dies 2 'divide error' -- "$image" divide_by_zero
+    dies 2 'divide by zero' -- "$image" divide_by_zero
     dies 2 'nil pointer dereference \(write' -- "$image" nil_write
 }
 

@@ -133,6 +133,13 @@ ends deadlock-later "$asleep" '^goroutine 1 \[chan receive\]: main'
 ends deadlock-timer "$asleep" '^goroutine 1 \[chan receive\]: main'
 ends deadlock-goexit "$asleep" '^goroutine 2 \[chan receive\]'
 ends deadlock-none '^fatal error: no goroutines \(main called gn_goexit\) - deadlock!'
+printed_case() # image
+{
+    guest "$1" panic
+    status_is 2
+    out_has '^printed before'
+}
+add go/die-flushes printed_case @go_die
 recovered_case() # image
 {
     guest -c 2 "$1" recovered

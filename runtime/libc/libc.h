@@ -27,6 +27,10 @@ size_t libc_thread_size(void);
 struct _reent *libc_thread_new(void *storage);
 void libc_thread_exit(struct _reent *state);
 
+// Writes what stdio's streams hold, but for those in use by others for long. Context:
+// a thread of execution.
+void libc_flush(void);
+
 // A new array of the n strings that follow each other from p on, NULL at the end.
 // NULL: no memory. Context: the first thread of execution.
 char **libc_list_args(char *p, int n);

@@ -163,7 +163,7 @@ static void flush_stream(FILE *f)
 #define STREAMS (&_GLOBAL_REENT->__sglue)
 #endif
 
-static void flush_all(void)
+void libc_flush(void)
 {
     for (struct _glue *g = STREAMS; g; g = g->_next)
         for (int i = 0; i < g->_niobs; i++)
@@ -176,6 +176,6 @@ void exit(int status)
     __call_exitprocs(status, NULL);
     for (const array_fn *f = __fini_array_end; f > __fini_array_start;)
         (*--f)();
-    flush_all();
+    libc_flush();
     _exit(status);
 }

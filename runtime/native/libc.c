@@ -6,12 +6,21 @@
 #include "runtime/libc/libc.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "runtime/libc/port.h"
 #include "runtime/sched/sched.h"
 
 // ---- state of a goroutine: it is that of its thread ----
+
+void libc_flush(void)
+{
+    if (ftrylockfile(stdout) != 0)
+        return;
+    fflush(stdout);
+    funlockfile(stdout);
+}
 
 size_t libc_thread_size(void)
 {

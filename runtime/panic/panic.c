@@ -36,6 +36,7 @@
 
 #include "arch/fmt.h"
 #include "runtime/debug/debug.h"
+#include "runtime/libc/libc.h"
 #include "runtime/sched/sched.h"
 #include "runtime/stack/stack.h"
 
@@ -249,6 +250,7 @@ NORETURN static void panic_with(struct gn_panic *info, uintptr_t va,
             pass(&p, d);
         }
     }
+    libc_flush(); // what the program has printed comes first
     panic_report(print, &p);
 }
 
