@@ -37,6 +37,8 @@ static const struct chapter {
     {"stack", "a stack grows, and nothing moves", chapter_stack},
     {"grow", "what a goroutine's stack takes, and gives back", chapter_grow},
     {"goroutines", "on all CPUs, and none keeps one", chapter_goroutines},
+    {"channels", "what goes through them; select, contexts, panics",
+     chapter_channels},
     {"heap", "follow 48 bytes from malloc down to a frame", chapter_heap},
     {"span", "a span and the bits that say what is free", chapter_span},
     {"tiny", "small objects without pointers share 16 bytes", chapter_tiny},

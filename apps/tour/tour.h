@@ -57,6 +57,7 @@ void chapter_shootdown(void);
 void chapter_stack(void);
 void chapter_grow(void);
 void chapter_goroutines(void);
+void chapter_channels(void);
 void chapter_heap(void);
 void chapter_span(void);
 void chapter_tiny(void);
