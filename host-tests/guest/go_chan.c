@@ -7,6 +7,7 @@
 #include "host-tests/guest/tap.h"
 
 #include <gneiss/chan.h>
+#include <gneiss/cpu.h>
 #include <gneiss/go.h>
 #include <gneiss/heap.h>
 #include <gneiss/panic.h>
@@ -289,6 +290,55 @@ static void nonblock_select_race(bool close)
     IS(missed, 0,
        close ? "TestNonblockSelectRace2: one is filled, or the other closed"
              : "TestNonblockSelectRace: one is filled or the other");
+}
+
+// There is always a value in one of both: it is put into one before it is taken from the
+// other, all the time.
+static _Atomic unsigned moves;
+
+static void move_about(void *arg)
+{
+    struct pipe *p = arg;
+
+    while (state == 0) {
+        (void)gn_try_send(p->out, 1);
+        (void)gn_try_recv(p->c, NULL, NULL);
+        (void)gn_try_send(p->c, 1);
+        (void)gn_try_recv(p->out, NULL, NULL);
+        moves++;
+    }
+    gn_wg_done(&all);
+}
+
+// Tries until it has been moved so often while we looked, if there is another CPU.
+static void one_of_two_is_seen(void)
+{
+    enum { ENOUGH = 20 };
+    int64_t until = gn_now() + 2 * GN_SECOND;
+    struct pipe p = {make(1), make(1)};
+    struct gn_case cases[] = {GN_RECV(p.c, NULL), GN_RECV(p.out, NULL)};
+    unsigned missed = 0, meanwhile = 0;
+
+    gn_send(p.c, 1);
+    state = 0;
+    gn_wg_add(&all, 1);
+    go(move_about, &p);
+    for (unsigned i = 0; meanwhile < rounds * ENOUGH && gn_now() < until &&
+                         (i < rounds || gn_cpu_count() > 1);
+         i++) {
+        unsigned before = moves;
+        ptrdiff_t k = gn_select_try(cases, 2);
+
+        meanwhile += moves != before;
+        missed += k < 0;
+        (void)gn_try_send(k == 1 ? p.out : p.c, 1); // nobody may miss it
+        if (i % 1000 == 0)
+            gn_yield();
+    }
+    state = 1;
+    gn_wg_wait(&all);
+    IS(missed, 0, "TestNonblockSelectRace: a value that moves about is seen");
+    printf("# it was moved %u times while we looked\n", meanwhile);
 }
 
 // ---- TestSelfSelect, TestSelectStress, fairness ----
@@ -1204,6 +1254,7 @@ int main(int argc, char **argv)
     nonblock_recv_race();
     nonblock_select_race(false);
     nonblock_select_race(true);
+    one_of_two_is_seen();
     self_select();
     select_stress();
     select_fairness();
