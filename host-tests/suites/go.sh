@@ -46,6 +46,7 @@ for image in go_chan go_panic go_time; do
     add "go/${image#go_}-q35-qemu64" tap -M q35 --cpu qemu64 -c 2 -m 64M @$image
     add "go/${image#go_}-8M" tap -c 2 -m 8M @$image
 done
+add go/kick tap -c 2 @kick
 add go/gen-1cpu tap -c 1 @go_gen 1 1000
 add go/gen-2cpu tap -c 2 @go_gen 1001 300
 add go/gen-4cpu tap -c 4 @go_gen 2001 200

@@ -36,14 +36,15 @@ struct p {
     struct full_area *areas;   // [o] free ones, see preempt.c
     void *stop_area;           // [o] for a stop of the world
     struct g *resume;          // [o] runs next, it holds stop_area
-    uint64_t slice_end;   // [o] when to look at the slice; UINT64_MAX: never
-    uint32_t picks;       // [o] goroutines begun, but for those that inherit
-    uint32_t picks_then;  // [o] at the last look
-    uint32_t picks_seen;  // [boot CPU] by watchdog.c
-    uint32_t signs;       // [boot CPU] that it has seen
-    uint32_t random;      // [o] state of steal's random order
-    bool spinning;        // [o] looks for work, and is counted so
-    _Atomic bool ticked;  // [a] the timer went off
+    uint64_t slice_end;  // [o] when to look at the slice; UINT64_MAX: never
+    uint32_t picks;      // [o] goroutines begun, but for those that inherit
+    uint32_t picks_then; // [o] at the last look
+    uint32_t picks_seen; // [boot CPU] by watchdog.c
+    uint32_t signs;      // [boot CPU] that it has seen
+    uint32_t random;     // [o] state of steal's random order
+    bool spinning;       // [o] looks for work, and is counted so
+    _Atomic bool ticked; // [a] the timer went off
+    _Atomic bool rung;   // [a] the doorbell went since it last looked, see rest
     _Atomic bool stopped; // [a] waits for the world to start again
 };
 

@@ -244,7 +244,10 @@ static void on_kick(void)
 {
     struct p *p = this_p();
 
-    if (p != NULL && *(struct g *volatile *)&p->first != NULL)
+    if (p == NULL)
+        return;
+    p->rung = true;
+    if (*(struct g *volatile *)&p->first != NULL)
         preempt_set_pending();
 }
 
@@ -264,7 +267,7 @@ COLD static bool work_arrived(void)
     // Interrupts are off: what another CPU does from now on comes with a doorbell
     // that ends the halt.
     return (atomic_load(&idle) & me) == 0 || stop_wanted || p->ticked ||
-           *(struct g *volatile *)&p->first != NULL ||
+           p->rung || *(struct g *volatile *)&p->first != NULL ||
            atomic_load_explicit(&p->wake, memory_order_relaxed) != NULL;
 }
 
@@ -455,6 +458,11 @@ COLD static void rest(struct p *p)
         p->spinning = false;
         atomic_fetch_sub(&spinning, 1);
     }
+    // Who rings may have asked for what only pending_work sees: from here on it ends
+    // the halt.
+    p->rung = false;
+    if (pending_work != NULL)
+        pending_work();
     atomic_fetch_or(&idle, me);
     if (!anybody_has_work()) {
         check_dead();
