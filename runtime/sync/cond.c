@@ -5,18 +5,28 @@
 // `taken`, and does not park.
 //
 // Locks: the condition's spinlock protects the queue and `parked` and `taken` of those
-// in it.
+// in it. last_ is written atomically with it held, so that without anybody can see that
+// nobody waits.
 //
 // Source: Go, src/sync/cond.go and notifyList of src/runtime/sema.go.
 
 #include "runtime/sync/sync.h"
+
+// Release: pairs with the acquire in nobody().
+static void set_last(struct gn_cond *c, struct gn_waiter_ *last)
+{
+    __atomic_store_n(&c->last_, last, __ATOMIC_RELEASE);
+}
 
 void gn_cond_wait(struct gn_cond *c, struct gn_mutex *m)
 {
     struct gn_waiter_ w = {.g = g_current()};
 
     spin_lock(SYNC_LOCK(c));
-    sync_push(&c->last_, &w);
+    struct gn_waiter_ *last = c->last_;
+
+    sync_push(&last, &w);
+    set_last(c, last);
     spin_unlock(SYNC_LOCK(c));
     gn_mutex_unlock(m);
     spin_lock(SYNC_LOCK(c));
@@ -38,18 +48,20 @@ static bool nobody(struct gn_cond *c)
 // At most n of those that wait.
 static void wake(struct gn_cond *c, uint64_t n)
 {
-    struct gn_waiter_ *woken = NULL;
+    struct gn_waiter_ *woken = NULL, *last;
 
     if (nobody(c))
         return;
     spin_lock(SYNC_LOCK(c));
-    for (; n > 0 && c->last_ != NULL; n--) {
-        struct gn_waiter_ *w = sync_pop(&c->last_);
+    last = c->last_;
+    for (; n > 0 && last != NULL; n--) {
+        struct gn_waiter_ *w = sync_pop(&last);
 
         w->taken = true;
         if (w->parked)
             sync_push(&woken, w);
     }
+    set_last(c, last);
     spin_unlock(SYNC_LOCK(c));
     sync_ready_all(woken);
 }
