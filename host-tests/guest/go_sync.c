@@ -347,10 +347,13 @@ struct rw_hammer {
     unsigned plain;
 };
 
-static void pause(void)
+// Others come meanwhile, on a single CPU as well.
+static void pause(unsigned turn)
 {
     for (volatile int i = 0; i < 100; i++)
         ;
+    if (turn % 8 == 0)
+        gn_yield();
 }
 
 static void hammer_read(void *arg)
@@ -363,7 +366,7 @@ static void hammer_read(void *arg)
 
         if (n < 1 || n >= 10000)
             gn_atomic_i32_add(&failures, 1);
-        pause();
+        pause(i);
         gn_atomic_i32_add(&h->activity, -1);
         gn_rwmutex_runlock(&h->rw);
     }
@@ -378,7 +381,7 @@ static void hammer_write(void *arg)
         gn_rwmutex_lock(&h->rw);
         if (gn_atomic_i32_add(&h->activity, 10000) != 10000)
             gn_atomic_i32_add(&failures, 1);
-        pause();
+        pause(i);
         h->plain++;
         gn_atomic_i32_add(&h->activity, -10000);
         gn_rwmutex_unlock(&h->rw);
@@ -421,8 +424,26 @@ static void write_it(void *arg)
     gn_rwmutex_unlock(&book);
 }
 
+static void readers_wait(int n)
+{
+    gn_atomic_i32_store(&state, 0);
+    gn_rwmutex_lock(&book);
+    for (int i = 0; i < n; i++)
+        go(read_it, NULL);
+    until_waiting("sync.RWMutex.RLock", (unsigned)n);
+    if (gn_atomic_i32_load(&state) != 0)
+        gn_atomic_i32_add(&failures, 1);
+    gn_rwmutex_unlock(&book);
+    until_state(n);
+}
+
 static void a_writer_keeps_readers_out(void)
 {
+    gn_atomic_i32_store(&failures, 0);
+    readers_wait(1);
+    readers_wait(10);
+    IS(gn_atomic_i32_load(&failures), 0,
+       "TestRWMutex: 1 or 10 readers wait for a writer, and go on");
     gn_atomic_i32_store(&state, 0);
     gn_rwmutex_rlock(&book);
     go(write_it, NULL);
@@ -437,6 +458,20 @@ static void a_writer_keeps_readers_out(void)
     until_state(103);
     ok(gn_rwmutex_try_lock(&book), "TestRWMutex: then all had it");
     gn_rwmutex_unlock(&book);
+}
+
+// Made by hand: a writer has come, and has yet to count who reads.
+static void reader_leaves_early(void)
+{
+    struct gn_rwmutex rw = {.readers_ = 2 - (1 << 30)};
+
+    gn_rwmutex_runlock(&rw);
+    ok(rw.leaving_ == -1 && rw.writer_.count_ == 0,
+       "TestRWMutex: a reader that leaves before it is waited for");
+    rw.leaving_ += 2;
+    gn_rwmutex_runlock(&rw);
+    ok(rw.leaving_ == 0 && rw.writer_.count_ == 1,
+       "TestRWMutex: the last lets the writer go on");
 }
 
 static void rwmutex(void)
@@ -465,6 +500,7 @@ static void rwmutex(void)
     IS(gn_atomic_i32_load(&failures), 0,
        "HammerRWMutex: 2 writers, 1 to 10 readers: never both");
     a_writer_keeps_readers_out();
+    reader_leaves_early();
 }
 
 // ---- conditions ----
@@ -737,6 +773,37 @@ static void cond_signal_stealing(void)
     }
     ok(true, "TestCondSignalStealing: who came first is woken");
     gn_chan_free(ch.raw);
+}
+
+static struct gn_cond early;
+
+static void signals_early(void *arg)
+{
+    gn_mutex_lock(&contended);
+    ordered++;
+    gn_cond_signal(&early);
+    gn_mutex_unlock(&contended);
+    (void)arg;
+}
+
+// The unlock in gn_cond_wait hands the mutex over: on a single CPU the other one signals
+// before we have parked.
+static void signal_before_parking(void)
+{
+    bool starved = false;
+
+    for (int i = 0; i < 200 && !starved; i++) {
+        ordered = 0;
+        gn_mutex_lock(&contended);
+        go(signals_early, NULL);
+        until_waiting("sync.Mutex.Lock", 1);
+        starved = starve_the_first();
+        if (starved)
+            gn_cond_wait(&early, &contended);
+        gn_mutex_unlock(&contended);
+    }
+    ok(starved && ordered == 1,
+       "TestCondSignal: a signal that comes before who waits has parked");
 }
 
 // ---- once ----
@@ -1519,6 +1586,7 @@ int main(int argc, char **argv)
     cond_broadcast();
     cond_race();
     cond_signal_stealing();
+    signal_before_parking();
     test_once();
     wait_group();
     wait_group_misuse();
