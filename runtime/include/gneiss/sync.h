@@ -9,9 +9,9 @@
 //     gn_wg_wait(&w);
 //
 // All of them are ready for use when all bytes are zero. They must not move or be
-// copied, and must stay while a call for them has not returned. (Of a mutex alone:
-// who has it locked may give its memory back after an unlock if nobody else will come
-// to lock it, though the unlock of one who had it before has yet to return.)
+// copied, and must stay while a call for them has not returned; but for two kinds of
+// calls, which have done with the memory when another can know it: gn_mutex_unlock, when
+// the next has it locked, and gn_wg_done, when all have returned from gn_wg_wait.
 //
 // Who waits is parked: its CPU runs others. Waiting needs no memory: its record lies
 // on the stack of who waits. Nothing here belongs to a goroutine: one may lock, and
