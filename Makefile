@@ -244,7 +244,7 @@ debug: $(image)
 # The machine as a process; what mm, the scheduler and the heap need.
 host      := arch/host/host.c arch/host/ctx.c arch/fmt.c arch/random.c arch/spinlock.c
 mm        := $(host) $(wildcard mm/*.c)
-sched     := $(mm) $(patsubst %,runtime/sched/%.c,preempt queue sched stop suspend time) runtime/stack/stack.c runtime/stack/pages.c
+sched     := $(mm) $(patsubst %,runtime/sched/%.c,cpu preempt queue sched stop suspend time) runtime/stack/stack.c runtime/stack/pages.c
 heap      := $(mm) $(wildcard runtime/heap/*.c) arch/option.c \
              host-tests/runtime/heap/heap_fixture.c
 
@@ -368,7 +368,7 @@ host: $(host_app)
 .PHONY: host-go
 host-go:
 	@for app in ring mergesort pwordcount host-tests/guest/goroutines.c \
-	   $(patsubst %,host-tests/guest/%.c,suspend pin godie go_chan go_panic go_time go_gen go_die) \
+	   $(patsubst %,host-tests/guest/%.c,suspend pin godie go_chan go_panic go_sync go_time go_gen go_die) \
 	   host-tests/native/sleep.c; do \
 	   $(MAKE) -s --no-print-directory host-app APP=$$app || exit 1; done
 

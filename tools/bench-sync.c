@@ -214,6 +214,16 @@ static void sieve(unsigned n)
 
 // ---- the others ----
 
+static void mutex(unsigned n)
+{
+    static struct gn_mutex m;
+
+    for (unsigned i = 0; i < n; i++) {
+        gn_mutex_lock(&m);
+        gn_mutex_unlock(&m);
+    }
+}
+
 static void wait_group(unsigned n)
 {
     static struct gn_wg w;
@@ -262,6 +272,7 @@ static const struct {
     {"sync_select_default", NULL, select_default, 20000, 500, 0},
     {"sync_make_chan", NULL, make_chan, 20000, 500, 0},
     {"sync_four_by_four", NULL, four_by_four, 40000, 100, 0},
+    {"sync_mutex", NULL, mutex, 20000, 1000, 0},
     {"sync_wait_group", NULL, wait_group, 20000, 1000, 0},
     {"sync_after_func", NULL, after_func, 20000, 100, 0},
     {"sync_panic", NULL, panic_recover, 20000, 200, 0},

@@ -383,7 +383,7 @@ static void self_select(void)
         go(select_self, &s[0]);
         go(select_self, &s[1]);
         // One of both may be left over.
-        for (int v; all.n_ > 0; gn_yield()) {
+        for (int v; all.state_ >> 32 > 0; gn_yield()) {
             gn_try_recv(c, &v, NULL);
             if (gn_cap(c) == 0)
                 (void)gn_try_send(c, 3);

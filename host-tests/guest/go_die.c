@@ -120,6 +120,152 @@ static void deadlock_wg(void *arg)
     gn_wg_wait(&w);
 }
 
+static struct gn_mutex m;
+static struct gn_rwmutex rw;
+static struct gn_cond cond;
+
+static void recovers(void *arg)
+{
+    struct gn_panic p;
+
+    (void)arg;
+    gn_recover(&p);
+}
+
+// All of them: nobody recovers from these.
+static void misuse(void *arg)
+{
+    const char *how = arg != NULL ? arg : "Mutex.Unlock";
+
+    gn_defer(recovers, NULL);
+    if (strcmp(how, "Mutex.Unlock2") == 0) {
+        gn_mutex_lock(&m);
+        gn_mutex_unlock(&m);
+    } else if (strcmp(how, "RWMutex.Unlock2") == 0 ||
+               strcmp(how, "RWMutex.RUnlock3") == 0) {
+        gn_rwmutex_rlock(&rw);
+        if (how[8] == 'R')
+            gn_rwmutex_runlock(&rw);
+    } else if (strcmp(how, "RWMutex.Unlock3") == 0) {
+        gn_rwmutex_lock(&rw);
+        gn_rwmutex_unlock(&rw);
+    } else if (strcmp(how, "RWMutex.RUnlock2") == 0) {
+        gn_rwmutex_lock(&rw);
+    }
+    if (strcmp(how, "Cond.Wait") == 0)
+        gn_cond_wait(&cond, &m);
+    else if (how[0] == 'M')
+        gn_mutex_unlock(&m);
+    else if (how[8] == 'R')
+        gn_rwmutex_runlock(&rw);
+    else
+        gn_rwmutex_unlock(&rw);
+    say("not reached");
+}
+
+static void reads(void *arg)
+{
+    (void)arg;
+    gn_rwmutex_rlock(&rw);
+}
+
+static void locks(void *arg)
+{
+    (void)arg;
+    gn_mutex_lock(&m);
+}
+
+static void writes(void *arg)
+{
+    (void)arg;
+    gn_rwmutex_lock(&rw);
+}
+
+static void waits_for_signal(void *arg)
+{
+    static struct gn_mutex of;
+
+    (void)arg;
+    gn_mutex_lock(&of);
+    gn_cond_wait(&cond, &of);
+}
+
+static void acquires(void *arg)
+{
+    static struct gn_sem s = GN_SEM(1);
+
+    (void)arg;
+    gn_sem_acquire(&s, 2);
+}
+
+// All that somebody can wait for.
+static void deadlock_sync(void *arg)
+{
+    static struct gn_rwmutex read;
+
+    (void)arg;
+    gn_mutex_lock(&m);
+    gn_go(locks, NULL);
+    gn_rwmutex_lock(&rw);
+    gn_go(reads, NULL);
+    gn_go(waits_for_signal, NULL);
+    gn_go(acquires, NULL);
+    gn_rwmutex_rlock(&read);
+    gn_rwmutex_lock(&read);
+}
+
+static void deadlock_writers(void *arg)
+{
+    gn_rwmutex_lock(&rw);
+    writes(arg);
+}
+
+static void once_again(void *o)
+{
+    gn_once_do(o, once_again, o);
+}
+
+static void deadlock_once(void *arg)
+{
+    static struct gn_once o;
+
+    (void)arg;
+    once_again(&o);
+}
+
+static void panics_late(void *arg)
+{
+    gn_sleep(10 * GN_MILLISECOND);
+    panic_now(arg);
+}
+
+static void task_panics(void *arg)
+{
+    static struct gn_wg w;
+
+    if (gn_wg_go(&w, panics_late, arg) == 0)
+        gn_wg_wait(&w);
+    say("not reached");
+    exit(0);
+}
+
+static int fails_late(void *arg)
+{
+    panics_late(arg);
+    return 0;
+}
+
+static void group_panics(void *arg)
+{
+    static struct gn_group g;
+
+    gn_group_set_limit(&g, 1);
+    if (gn_group_go(&g, fails_late, arg) == 0)
+        gn_group_wait(&g);
+    say("not reached");
+    exit(0);
+}
+
 static void sleeps(void *arg)
 {
     (void)arg;
@@ -207,6 +353,12 @@ static const struct {
     {"recursive", recursive},
     {"goexit-panic", goexit_panic},
     {"recovered", recovered},
+    {"misuse", misuse},
+    {"deadlock-sync", deadlock_sync},
+    {"deadlock-writers", deadlock_writers},
+    {"deadlock-once", deadlock_once},
+    {"wg-go", task_panics},
+    {"group-go", group_panics},
 };
 
 int main(int argc, char **argv)

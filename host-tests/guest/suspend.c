@@ -265,7 +265,7 @@ static void a_wakeup_waits(void)
     gn_wg_done(&gate);
     for (unsigned i = 0; i < 100; i++)
         gn_yield();
-    IS(passed.n_, 1, "who wakes it has to wait for us");
+    IS(passed.state_ >> 32, 1, "who wakes it has to wait for us");
     g_resume(g);
     gn_wg_wait(&passed);
     ok(true, "then it goes on");

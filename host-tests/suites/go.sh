@@ -31,10 +31,12 @@ repeat_case() # image
 add go/preempt-repeats repeat_case @goroutines
 add options/stress bad_option 'stress=oom: preempt: goroutines' @hello stress=oom
 
-# Channels, panics, time: after Go's own tests (go-tests.tsv).
+# Channels, sync, panics, time: after Go's own tests (go-tests*.tsv).
 for cpus in 1 2 4; do
     add "go/chan-${cpus}cpu" tap -c "$cpus" @go_chan
     add "go/chan-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_chan 50
+    add "go/sync-${cpus}cpu" tap -c "$cpus" @go_sync
+    add "go/sync-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_sync 200
     add "go/panic-${cpus}cpu" tap -c "$cpus" @go_panic
     add "go/panic-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_panic
 done
@@ -104,7 +106,9 @@ app_usage() # image...
         err_has '^usage: '
     done
 }
-add go/app-usage app_usage @sieve @pipeline @powser @workers
+add go/app-philosophers prints '^5 philosophers have eaten 5000 times, neighbours at once: 0$' @philosophers
+add go/app-philosophers-1000 prints '^1000 philosophers have eaten 20000 times, neighbours at once: 0$' @philosophers 1000 20
+add go/app-usage app_usage @sieve @pipeline @powser @workers @philosophers
 
 # How a program ends: name, lines of stderr that have to be there.
 ends() # name, regular expressions...
@@ -130,6 +134,28 @@ ends goexit-panic '^panic: panic 1 of none$' "$running"
 ends deadlock "$asleep" '^goroutine 1 \[chan receive\]: main' '^goroutine 3 \[chan receive\]'
 ends deadlock-select "$asleep" '^goroutine 1 \[select \(no cases\)\]: main'
 ends deadlock-wg "$asleep" '^goroutine 1 \[sync.WaitGroup.Wait\]: main'
+ends deadlock-sync "$asleep" '^goroutine 1 \[sync.RWMutex.Lock\]: main' '^goroutine 2 \[sync.Mutex.Lock\]' \
+    '^goroutine 3 \[sync.RWMutex.RLock\]' '^goroutine 4 \[sync.Cond.Wait\]' '^goroutine 5 \[semacquire\]'
+ends deadlock-writers "$asleep" '^goroutine 1 \[sync.Mutex.Lock\]: main' # as in Go
+ends deadlock-once "$asleep" '^goroutine 1 \[sync.Mutex.Lock\]: main'
+ends wg-go '^panic: panic 1 of none$' '^goroutine 2 \[running\]' '^goroutine 1 \[sync.WaitGroup.Wait\]: main'
+ends group-go '^panic: panic 1 of none$' '^goroutine 2 \[running\]' '^goroutine 1 \[sync.WaitGroup.Wait\]: main'
+# TestMutexMisuse: nobody recovers.
+misuse_case() # how, text, image
+{
+    guest -c 2 "$3" misuse "$1"
+    status_is 2
+    err_has "^fatal error: sync: $2\$"
+    err_has '#[0-9]+ .* misuse\+'
+    err_lacks '^not reached'
+}
+for how in Mutex.Unlock Mutex.Unlock2 Cond.Wait; do
+    add "go/die-misuse-$how" misuse_case $how 'unlock of unlocked mutex' @go_die
+done
+for how in '' 2 3; do
+    add "go/die-misuse-RWMutex.Unlock$how" misuse_case RWMutex.Unlock$how 'Unlock of unlocked RWMutex' @go_die
+    add "go/die-misuse-RWMutex.RUnlock$how" misuse_case RWMutex.RUnlock$how 'RUnlock of unlocked RWMutex' @go_die
+done
 ends deadlock-later "$asleep" '^goroutine 1 \[chan receive\]: main'
 ends deadlock-timer "$asleep" '^goroutine 1 \[chan receive\]: main'
 ends deadlock-goexit "$asleep" '^goroutine 2 \[chan receive\]'

@@ -42,7 +42,7 @@ tsan_case()
         fail "it can't be built with TSan"
         return
     }
-    for t in mm runtime/heap runtime/sched; do
+    for t in mm runtime/heap runtime/sched runtime/sync; do
         echo "\$ $dir/$t/test_threads"
         CMOCKA_MESSAGE_OUTPUT=TAP timeout 300 \
             "$root/$dir/$t/test_threads" >out 2>err

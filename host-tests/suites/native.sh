@@ -22,11 +22,14 @@ done
 add host/go-suspend-stress native_points 4 "stress=preempt seed=9" suspend 100 +host-go
 for cpus in 1 2 4; do
     add "host/go-chan-${cpus}cpu" native_points "$cpus" '' go_chan +host-go
+    add "host/go-sync-${cpus}cpu" native_points "$cpus" '' go_sync +host-go
     add "host/go-time-${cpus}cpu" native_points "$cpus" '' go_time +host-go
     add "host/go-try-${cpus}cpu" native_points "$cpus" '' go_panic host +host-go
 done
 add host/go-chan-stress native_points 4 "stress=preempt seed=3" go_chan 50 +host-go
+add host/go-sync-stress native_points 4 "stress=preempt seed=3" go_sync 200 +host-go
 add host/go-gen native_points 3 '' go_gen 5001 300 +host-go
+add host/go-misuse native_ends 2 misuse '^fatal error: sync: unlock of unlocked mutex$' ' misuse\+' +host-go
 add host/go-deadlock native_ends 2 deadlock '^fatal error: all goroutines are asleep - deadlock!' \
     '^goroutine 1 \[chan receive\]: main' +host-go
 add host/go-unrecovered native_ends 2 nil '^panic: runtime error: invalid memory address or nil' \

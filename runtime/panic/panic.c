@@ -254,17 +254,30 @@ NORETURN static void panic_with(struct gn_panic *info, uintptr_t va,
     panic_report(print, &p);
 }
 
-bool gn_recover(struct gn_panic *info)
+// The panic that runs the caller and is not recovered, or NULL.
+static struct panicking *running(void)
 {
     struct gn_deferred *d = *list();
 
     while (d != NULL && d->kind_ == DEFER)
         d = d->next_;
     if (d == NULL || d->kind_ != PANIC)
-        return false;
+        return NULL;
     struct panicking *p = (struct panicking *)d;
 
-    if (p->recovered)
+    return p->recovered ? NULL : p;
+}
+
+bool panic_is_running(void)
+{
+    return running() != NULL;
+}
+
+bool gn_recover(struct gn_panic *info)
+{
+    struct panicking *p = running();
+
+    if (p == NULL)
         return false;
     p->recovered = true;
     copy_info(info, p->info);

@@ -1,10 +1,13 @@
 // <gneiss/cpu.h>, over the scheduler.
 
 #include <gneiss/cpu.h>
+#include <gneiss/sync.h>
 
 #include <errno.h>
 
 #include "runtime/sched/sched.h"
+
+bool gn_one_cpu_; // see sched_await_others
 
 unsigned gn_cpu_count(void)
 {

@@ -23,6 +23,8 @@
 
 #include "runtime/sched/sched.h"
 
+#include <gneiss/sync.h>
+
 #include <string.h>
 
 #include "mm/mm.h"
@@ -283,6 +285,25 @@ static unsigned random_below(struct p *p, unsigned n)
     return (unsigned)((uint64_t)p->random * n >> 32);
 }
 
+bool sched_may_spin(void)
+{
+    bool may = false;
+
+    preempt_disable();
+    struct p *p = this_p();
+
+    for (unsigned cpu = 0; cpu < arch_cpu_count() && !may; cpu++) {
+        struct p *other = p_of_cpu(cpu);
+
+        may =
+            other != p && other != NULL &&
+            atomic_load_explicit(&other->running, memory_order_relaxed) != NULL;
+    }
+    may = may && !sched_has_work(p);
+    preempt_enable();
+    return may;
+}
+
 uint32_t sched_random_below(uint32_t n)
 {
     preempt_disable();
@@ -523,6 +544,7 @@ COLD void sched_await_others(void)
         while (p_of_cpu(cpu) == NULL)
             arch_relax();
     }
+    gn_one_cpu_ = arch_cpu_count() == 1;
 }
 
 // Top of a slot, from the top down: the C library's state, the TCB (what %fs

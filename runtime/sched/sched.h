@@ -24,7 +24,8 @@ void sched_init(const struct g_tls_image *tls);
 // Runs goroutines on this CPU for ever. Context: system stack, no-preempt 1.
 NORETURN void sched_run(void);
 
-// Waits until the other CPUs run goroutines, too: from then on all can be asked for.
+// Waits until the other CPUs run goroutines, too: from then on all can be asked for, and
+// counted.
 // Context: the boot CPU, before it lets the first goroutine run.
 void sched_await_others(void);
 
@@ -124,6 +125,10 @@ void **g_unwind(void);
 // it does, nothing may jump out of its calls.
 unsigned g_locks(void);
 void g_add_locks(int n);
+
+// Whether to wait actively for who runs elsewhere is worth it: nobody waits for this CPU,
+// and another one runs somebody. Context: goroutine, no-preempt 0.
+bool sched_may_spin(void);
 
 // 0..n-1, from this CPU's source. Context: any but interrupt and NMI.
 uint32_t sched_random_below(uint32_t n);

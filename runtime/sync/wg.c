@@ -1,98 +1,100 @@
-// <gneiss/sync.h>: the wait group.
+// Wait groups.
 //
-// Locks: the group's spinlock protects count and waiters, whose records lie on
-// their stacks. It is taken on the system stack (R5).
+// One word counts both what is to be done and who waits; the header changes the first
+// with one instruction, and is done if nobody waits and nothing is wrong. Who brings it
+// to 0 while somebody waits takes the queue, sets the word to 0 as a whole, has done
+// with the group by that, and wakes them all.
+//
+// Locks: the group's spinlock protects the queue. The word is counted up for a waiter
+// with it held: it says how many are in the queue.
+//
+// Source: Go, src/sync/waitgroup.go.
 
-#include <gneiss/sync.h>
+#include "runtime/sync/sync.h"
 
-#include <stdatomic.h>
+#include "runtime/panic/panic.h"
 
-#include "runtime/sched/sched.h"
+static const char text_negative[] = "sync: negative WaitGroup counter";
+static const char text_misuse[] =
+    "sync: WaitGroup misuse: Add called concurrently with Wait";
+static const char text_reused[] =
+    "sync: WaitGroup is reused before previous Wait has returned";
 
-struct waiter {
-    struct g *g;
-    struct waiter *next;
-};
-
-_Static_assert(sizeof(struct spinlock) <= offsetof(struct gn_wg, n_), "lock_");
-
-static struct spinlock *lock_of(struct gn_wg *w)
+static uint64_t load(struct gn_wg *w)
 {
-    return (struct spinlock *)&w->lock_;
+    return __atomic_load_n(&w->state_, __ATOMIC_SEQ_CST);
 }
 
-struct add_call {
-    struct gn_wg *w;
-    int64_t n, left;
-    struct waiter *woken;
-};
-
-static void add_call(void *arg)
+static int32_t left(uint64_t state)
 {
-    struct add_call *c = arg;
-
-    spin_lock(lock_of(c->w));
-    c->left = c->w->n_ + c->n;
-    // Release: who reads it finds the group locked, or what was done before.
-    __atomic_store_n(&c->w->n_, c->left, __ATOMIC_RELEASE);
-    if (c->left == 0) {
-        c->woken = c->w->waiters_;
-        c->w->waiters_ = NULL;
-    }
-    spin_unlock(lock_of(c->w));
+    return (int32_t)(state >> 32);
 }
 
-void gn_wg_add(struct gn_wg *w, int64_t n)
+static uint32_t waiters(uint64_t state)
 {
-    struct add_call c = {.w = w, .n = n};
-
-    arch_on_system_stack(add_call, &c);
-    if (c.left < 0)
-        panic("sync: negative WaitGroup counter");
-    while (c.woken != NULL) {
-        struct waiter *next = c.woken->next;
-
-        g_ready(c.woken->g); // its record may be gone from here on
-        c.woken = next;
-    }
+    return (uint32_t)state;
 }
 
-void gn_wg_done(struct gn_wg *w)
+// state: after n was added.
+void gn_wg_add_slow_(struct gn_wg *w, int64_t n, uint64_t state)
 {
-    gn_wg_add(w, -1);
-}
+    struct gn_waiter_ *woken;
 
-struct wait_call {
-    struct gn_wg *w;
-    struct waiter me;
-};
-
-// In the loop: the caller has left its stack.
-static void wait_call(void *arg)
-{
-    struct wait_call *c = arg;
-
-    spin_lock(lock_of(c->w));
-    bool wait = c->w->n_ > 0;
-
-    if (wait) {
-        c->me.next = c->w->waiters_;
-        c->w->waiters_ = &c->me;
-    }
-    spin_unlock(lock_of(c->w));
-    if (!wait)
-        g_ready(c->me.g);
-}
-
-void gn_wg_wait(struct gn_wg *w)
-{
-    struct wait_call c = {.w = w, .me = {.g = g_current()}};
-
-    // Acquire: pairs with the release in add_call. While it is locked, who made it
-    // 0 has yet to unlock it, and the caller may have it on its stack: it must not
-    // go before. Then we queue up for the lock.
-    if (__atomic_load_n(&w->n_, __ATOMIC_ACQUIRE) == 0 &&
-        atomic_load_explicit(&w->lock_, memory_order_acquire) == 0)
+    if (left(state) < 0)
+        panic_go(text_negative);
+    if (waiters(state) != 0 && n > 0 && left(state) == (int32_t)n)
+        panic_go(text_misuse);
+    if (left(state) > 0 || waiters(state) == 0)
         return;
-    g_park("sync.WaitGroup.Wait", wait_call, &c);
+    spin_lock(SYNC_LOCK(w));
+    if (load(w) != state) {
+        spin_unlock(SYNC_LOCK(w));
+        panic_go(text_misuse);
+    }
+    woken = w->last_;
+    w->last_ = NULL;
+    spin_unlock(SYNC_LOCK(w));
+    // Release: pairs with the acquire in gn_wg_wait(). Who sees it may give back w.
+    __atomic_store_n(&w->state_, 0, __ATOMIC_RELEASE);
+    sync_ready_all(woken);
+}
+
+void gn_deferred_done(void *wg)
+{
+    gn_wg_done(wg);
+}
+
+// ---- waiting ----
+
+// In the queue with the lock held, if something is left. Else returns false.
+static bool enqueue(struct gn_wg *w, struct gn_waiter_ *me)
+{
+    uint64_t state = load(w);
+
+    while (left(state) != 0) {
+        if (__atomic_compare_exchange_n(&w->state_, &state, state + 1, false,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+            sync_push(&w->last_, me);
+            return true;
+        }
+    }
+    return false;
+}
+
+void gn_wg_wait_slow_(struct gn_wg *w)
+{
+    struct gn_waiter_ me = {.g = g_current()};
+
+    spin_lock(SYNC_LOCK(w));
+    if (enqueue(w, &me)) {
+        g_park("sync.WaitGroup.Wait", sync_unlock, SYNC_LOCK(w));
+        if (load(w) != 0)
+            panic_go(text_reused);
+        return;
+    }
+    spin_unlock(SYNC_LOCK(w));
+    // Who made it 0 has yet to wake the others. Not before it has done with the group,
+    // which the caller may have on its stack.
+    while (left(load(w)) == 0 && waiters(load(w)) != 0)
+        g_yield();
 }

@@ -1,0 +1,80 @@
+// Who waits, for runtime/sync.
+#pragma once
+
+#include <gneiss/sync.h>
+
+#include "runtime/sched/sched.h"
+
+enum { SYNC_FATAL_STATUS = 2 }; // as Go's
+
+// On the stack of who waits; it is its goroutine's again when that has been made ready.
+struct gn_waiter_ {
+    struct gn_waiter_ *next;
+    struct g *g;
+    int64_t n;   // of a semaphore: what it wants
+    bool owns;   // of a mutex: it was handed over
+    bool parked; // of a condition: else it has yet to look at `taken`
+    bool taken;
+};
+
+// A queue is a ring that is known by its last: the next of that one is the first.
+static inline void sync_push_front(struct gn_waiter_ **last,
+                                   struct gn_waiter_ *w)
+{
+    if (*last == NULL) {
+        w->next = w;
+        *last = w;
+    } else {
+        w->next = (*last)->next;
+        (*last)->next = w;
+    }
+}
+
+static inline void sync_push(struct gn_waiter_ **last, struct gn_waiter_ *w)
+{
+    sync_push_front(last, w);
+    *last = w;
+}
+
+// The first; NULL: there is none.
+static inline struct gn_waiter_ *sync_first(struct gn_waiter_ *last)
+{
+    return last != NULL ? last->next : NULL;
+}
+
+// Takes the first, which there is.
+static inline struct gn_waiter_ *sync_pop(struct gn_waiter_ **last)
+{
+    struct gn_waiter_ *w = (*last)->next;
+
+    if (w == *last)
+        *last = NULL;
+    else
+        (*last)->next = w->next;
+    return w;
+}
+
+// The spinlock of an object. It is taken on goroutine stacks, like a channel's (R5): a
+// fault is served while it is held, and nothing that serves faults takes it.
+#define SYNC_LOCK(object) ((struct spinlock *)(void *)(object)->lock_)
+
+_Static_assert(sizeof(struct spinlock) <= sizeof(uint32_t[2]), "lock_");
+
+static inline void sync_unlock(void *lock)
+{
+    spin_unlock(lock);
+}
+
+// Makes all of a queue ready that was taken as a whole, the first first.
+static inline void sync_ready_all(struct gn_waiter_ *last)
+{
+    while (last != NULL)
+        g_ready(sync_pop(&last)->g);
+}
+
+// Semaphores as the others are made of. Takes one; waits while there is none. What is
+// released goes to who waits first, never to one that comes later.
+void sync_sema_acquire(struct gn_sema_ *s, const char *why);
+
+// Releases n.
+void sync_sema_release(struct gn_sema_ *s, uint32_t n);
