@@ -36,6 +36,37 @@ static void add(void *arg)
     atomic_fetch_add(&sum, (uintptr_t)arg);
 }
 
+// More than a CPU's ring holds, while another one only yields: pinned, it gets every
+// second turn; else one like all others.
+static void yield_until_all_have_run(void *arg)
+{
+    enum { MANY = 600, FEW = 50 };
+    bool pinned = arg != NULL;
+    unsigned made = 0, yields = 0;
+
+    sum = 0;
+    while (made < MANY && gn_go(add, (void *)1) == 0)
+        made++;
+    for (; sum < made; yields++)
+        gn_yield();
+    ok(yields < FEW + (pinned ? made : 0),
+       "%u goroutines have run after %u yields of %s", made, yields,
+       pinned ? "one that is pinned" : "another");
+}
+
+static void who_yields_lets_all_run(void)
+{
+    for (int pinned = 0; pinned < 2 && arch_cpu_count() == 1; pinned++) {
+        size_t before = gn_go_count();
+
+        if (gn_go_with(&(struct gn_go_options){.pinned = pinned},
+                       yield_until_all_have_run, pinned ? &sum : NULL) != 0)
+            abort();
+        while (gn_go_count() > before)
+            gn_yield();
+    }
+}
+
 struct job {
     struct gn_wg *wg;
     uintptr_t n;
@@ -600,6 +631,7 @@ int main(int argc, char **argv)
     if (argc > 1)
         rounds = (unsigned)atoi(argv[1]);
     on_host = argc > 2;
+    who_yields_lets_all_run();
     all_run_once();
     loops_stop_nobody();
     registers_survive();

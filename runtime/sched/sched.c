@@ -157,7 +157,14 @@ static void make_ready(struct g *g, bool first)
 
     g_set_state(g, G_READY);
     if (g->cpu == G_ANY_CPU) {
-        runq_put(&p->q, g, first);
+        // Behind those of the common list, if there are any: else they would wait for
+        // who only yields (Go's Gosched always does so).
+        if (!first && globq_has()) {
+            g->next = NULL;
+            globq_put(g, g, 1);
+        } else {
+            runq_put(&p->q, g, first);
+        }
         if (arch_cpu_count() > 1) {
             atomic_thread_fence(memory_order_seq_cst); // before idle is read
             wake_one();
@@ -367,9 +374,9 @@ static struct g *pick(struct p *p)
     if (g == NULL)
         g = runq_get(&p->q, &inherit);
     if (g == NULL)
-        g = pop_pinned(p);
-    if (g == NULL)
         g = globq_get(&p->q, ncpus, UINT32_MAX);
+    if (g == NULL)
+        g = pop_pinned(p);
     if (g == NULL)
         g = steal(p);
     if (g != NULL && !inherit)
