@@ -54,6 +54,17 @@ add go/gen-2cpu tap -c 2 @go_gen 1001 300
 add go/gen-4cpu tap -c 4 @go_gen 2001 200
 add go/gen-stress tap -c 3 -o "stress=preempt seed=5" @go_gen 3001 200
 
+# The memory model (docs/memory-model.md): what is allowed and was seen is a note.
+litmus_case() # as guest
+{
+    tap "$@"
+    note "$(sed -n 's/^# \(.*\): allowed, seen \(.*\) times of \(.*\)/\1: \2 of \3;/p' out | paste -sd ' ')"
+}
+for cpus in 2 4; do
+    add "go/litmus-${cpus}cpu" litmus_case -c "$cpus" @go_litmus
+done
+add go/litmus-stress litmus_case -c 4 -o "stress=preempt seed=7" @go_litmus 400
+
 # Each allocation of channels, timers and contexts fails once, and from then on.
 add go/oom oom_in_turn @go_oom
 oom_in_turn() # image

@@ -42,7 +42,7 @@ tsan_case()
         fail "it can't be built with TSan"
         return
     }
-    for t in mm runtime/heap runtime/sched runtime/sync; do
+    for t in mm runtime/heap runtime/sched runtime/sync runtime/chan; do
         echo "\$ $dir/$t/test_threads"
         CMOCKA_MESSAGE_OUTPUT=TAP timeout 300 \
             "$root/$dir/$t/test_threads" >out 2>err
@@ -52,6 +52,14 @@ tsan_case()
         status_is 0
         check_tap out
         err_lacks "ThreadSanitizer"
+    done
+    # What is one is found: what stands for the scheduler there does not hide any.
+    for t in end len back after; do
+        echo "\$ $dir/runtime/chan/test_threads wrong $t"
+        timeout 300 "$root/$dir/runtime/chan/test_threads" wrong $t >out 2>err
+        status=$?
+        status_is 66
+        err_has 'ThreadSanitizer: data race'
     done
 }
 

@@ -28,6 +28,9 @@ for cpus in 1 2 4; do
 done
 add host/go-chan-stress native_points 4 "stress=preempt seed=3" go_chan 50 +host-go
 add host/go-sync-stress native_points 4 "stress=preempt seed=3" go_sync 200 +host-go
+for cpus in 2 4; do
+    add "host/go-litmus-${cpus}cpu" native_points "$cpus" '' go_litmus +host-go
+done
 add host/go-gen native_points 3 '' go_gen 5001 300 +host-go
 add host/go-misuse native_ends 2 misuse '^fatal error: sync: unlock of unlocked mutex$' ' misuse\+' +host-go
 add host/go-deadlock native_ends 2 deadlock '^fatal error: all goroutines are asleep - deadlock!' \

@@ -66,6 +66,12 @@ void gn_chan_free(struct gn_chan *c)
 
 // ---- waiters ----
 
+// Release: see chan_may_recv, which reads it without the lock.
+static inline void set_first(struct chan_queue *q, struct chan_waiter *w)
+{
+    __atomic_store_n(&q->first, w, __ATOMIC_RELEASE);
+}
+
 void chan_enqueue(struct gn_chan *of, struct chan_queue *q,
                   struct chan_waiter *w)
 {
@@ -73,13 +79,19 @@ void chan_enqueue(struct gn_chan *of, struct chan_queue *q,
     w->queued = true;
     w->next = NULL;
     w->prev = q->last;
-    *(q->last != NULL ? &q->last->next : &q->first) = w;
+    if (q->last != NULL)
+        q->last->next = w;
+    else
+        set_first(q, w);
     q->last = w;
 }
 
 void chan_dequeue(struct chan_queue *q, struct chan_waiter *w)
 {
-    *(w->prev != NULL ? &w->prev->next : &q->first) = w->next;
+    if (w->prev != NULL)
+        w->prev->next = w->next;
+    else
+        set_first(q, w->next);
     *(w->next != NULL ? &w->next->prev : &q->last) = w->prev;
     w->queued = false;
 }

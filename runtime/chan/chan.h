@@ -25,11 +25,12 @@ struct select {
     size_t n; // of those that are not nil
 };
 
+// Tags: [l] lock; [c] constant; [a] written with the lock, read by anybody.
 struct chan_queue {
-    struct chan_waiter *first, *last;
+    struct chan_waiter *first; // [a]
+    struct chan_waiter *last;  // [l]
 };
 
-// Tags: [l] lock; [c] constant; [a] written with the lock, read by anybody.
 struct gn_chan {
     struct spinlock lock;
     _Atomic bool closed;  // [a]
@@ -39,8 +40,8 @@ struct gn_chan {
     size_t elem, cap;       // [c] bytes of one; how many
     char *end;              // [c] of the buffer
     char *head, *tail;      // [l] where the next one is taken and put
-    struct chan_queue recv; // [l] those that wait for a value
-    struct chan_queue send; // [l] and for room
+    struct chan_queue recv; // those that wait for a value
+    struct chan_queue send; // and for room
     char buf[] __attribute__((aligned(16)));
 };
 

@@ -263,7 +263,7 @@ static size_t select_locked(struct gn_case *cases, size_t n, bool wait)
 {
     struct select s = {.cases = cases, .n = poll_order(cases, n)};
     struct g *wake = NULL;
-    enum chan_done done;
+    enum chan_done done = CHAN_WAIT;
 
     if (s.n == 0) {
         while (wait)

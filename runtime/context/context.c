@@ -85,11 +85,13 @@ static void leave_parent(struct gn_ctx *c)
 
 static void call_off(struct gn_ctx_call *call)
 {
+    struct g *g = call->g;
+
     *call->link = call->next;
     if (call->next != NULL)
         call->next->link = call->link;
-    g_ready(call->g);
     call->g = NULL;
+    g_ready(g); // which reads the call
 }
 
 static void cancel_one(struct gn_ctx *c, const char *err, const char *cause)
