@@ -288,7 +288,7 @@ host_out  := build/host/$(app)$(if $(CLANG),-clang)$(if $(SAN),-$(SAN))
 host_app  := $(host_out)/$(app)
 host_objs  = $(patsubst %,$(host_out)/obj/%.o,$(subst ../,__/,$(APP_SRCS:/%=_root/%)))
 host_go    = $(if $(filter host host-app,$(MAKECMDGOALS)),$(shell \
-               grep -lE '^\#include <gneiss/(go|sync|cpu|stack)\.h>' $(APP_SRCS) 2>/dev/null))
+               grep -lE '^\#include <gneiss/(go|sync|cpu|stack|chan|time|context|panic)\.h>' $(APP_SRCS) 2>/dev/null))
 host_opt_app ?= -O1
 go_flags  := -fno-pie -fstack-clash-protection
 host_test_inc = $(if $(filter host-tests/%,$(1)),-I. -Iarch/host/process)

@@ -81,9 +81,7 @@ bool arch_trap_call(struct trap_frame *tf,
                     void (*fn)(uintptr_t, uintptr_t, uintptr_t), uintptr_t a,
                     uintptr_t b)
 {
-    enum { IF = 1 << 9, DF = 1 << 10 };
-
-    if ((tf->rflags & IF) == 0)
+    if ((tf->rflags & RFLAGS_IF) == 0)
         return false;
     tf->rax = (uintptr_t)fn;
     tf->rdi = a;
@@ -91,6 +89,6 @@ bool arch_trap_call(struct trap_frame *tf,
     tf->rdx = tf->rip;
     tf->rip = (uintptr_t)trap_called;
     tf->rsp = align_down(tf->rsp - RED_ZONE, 16);
-    tf->rflags &= ~(uint64_t)DF;
+    tf->rflags &= ~(uint64_t)RFLAGS_DF;
     return true;
 }

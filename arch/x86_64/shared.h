@@ -42,6 +42,9 @@ _Static_assert(offsetof(struct trap_frame, rsp) == TF_RSP, "trap.S reads it");
                        offsetof(cpu, local) == CPU_LOCAL,                      \
                    "percpu.h")
 
+// Of the flags register.
+enum { RFLAGS_IF = 1 << 9, RFLAGS_DF = 1 << 10 };
+
 // Of a page fault's error code.
 enum { PF_PRESENT = 1, PF_WRITE = 2, PF_FETCH = 16 };
 

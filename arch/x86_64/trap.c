@@ -27,7 +27,6 @@ enum exception {
     EXC_MC = 18,
     EXC_COUNT = 32,
     RFLAGS_TF = 0x100,
-    RFLAGS_IF = 0x200,
 };
 
 static enum ist ist_of(unsigned vector)

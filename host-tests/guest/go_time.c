@@ -312,10 +312,10 @@ static void race(void *arg)
 
 static void reset_race(void *arg)
 {
-    struct gn_timer *t = arg;
+    unsigned k = (unsigned)(uintptr_t)arg;
 
     for (unsigned i = 0; i < rounds; i++)
-        gn_timer_reset(t, i % 4 * (MS / 20));
+        gn_timer_reset(shared[(k + i) % 10], i % 4 * (MS / 20));
     gn_wg_done(&all);
 }
 
@@ -323,18 +323,18 @@ static void concurrent(void)
 {
     for (int i = 0; i < 10; i++)
         shared[i] = need(gn_timer_new(MS));
-    gn_wg_add(&all, 110);
-    for (uintptr_t k = 0; k < 100; k++)
+    gn_wg_add(&all, 200);
+    for (uintptr_t k = 0; k < 100; k++) {
         go(race, (void *)k);
-    for (int i = 0; i < 10; i++)
-        go(reset_race, shared[i]);
+        go(reset_race, (void *)k);
+    }
     gn_wg_wait(&all);
     for (int i = 0; i < 10; i++) {
         gn_timer_reset(shared[i], 0);
         (void)gn_next(gn_timer_channel(shared[i]));
         gn_timer_free(shared[i]);
     }
-    ok(true, "TestConcurrentTimerReset: 100 stop, 10 reset, all still work");
+    ok(true, "TestConcurrentTimerReset: 100 stop, 100 reset, all still work");
 }
 
 static void many_timers(void)

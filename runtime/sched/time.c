@@ -168,17 +168,10 @@ bool timer_set(struct timer *t, uint64_t mono_ns)
 
 bool timer_stop(struct timer *t, void (*then)(struct timer *t))
 {
-    struct timers *h;
+    struct timers *h =
+        timers_of(atomic_load_explicit(&t->cpu, memory_order_relaxed));
 
-    for (;;) {
-        unsigned cpu = atomic_load_explicit(&t->cpu, memory_order_relaxed);
-
-        h = timers_of(cpu);
-        spin_lock(&h->lock);
-        if (cpu == atomic_load_explicit(&t->cpu, memory_order_relaxed))
-            break;
-        spin_unlock(&h->lock); // stopped and set again meanwhile, elsewhere
-    }
+    spin_lock(&h->lock);
     bool was = t->at != 0;
 
     if (was)

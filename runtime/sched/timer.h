@@ -19,7 +19,8 @@ struct timer {
 };
 
 // Sets a timer that is not set. False: there is no memory. A time that is past means
-// soon. Context: goroutine, no-preempt 0; may allocate.
+// soon. Nobody else sets or stops it meanwhile. Context: goroutine, no-preempt 0; may
+// allocate.
 MUST_USE bool timer_set(struct timer *t, uint64_t mono_ns);
 
 // Stops it; when this returns, fire neither runs nor will. then(t), if not NULL, is

@@ -3,11 +3,14 @@
 // What is sent is sent with the heap's lock held, and a stop or reset empties the
 // channel with it: so what was sent before is never received after.
 //
-// Locks: a timer's heap lock protects `period`; the channel's is taken inside it.
+// Locks: `turn` is held by who sets or stops a timer, so that it is in one heap at most
+// and stays there; the heap's lock is taken inside it, by who fires alone, and the
+// channel's inside that. `period` changes with `turn`, while the timer is in no heap.
 
 #include <gneiss/time.h>
 
 #include <gneiss/heap.h>
+#include <gneiss/sync.h>
 
 #include <errno.h>
 
@@ -19,6 +22,7 @@ enum { RETRY_NS = 1000000 };
 
 struct gn_timer {
     struct timer t; // t.period: of a ticker, else 0
+    struct gn_mutex turn;
     struct gn_chan *chan;
     void (*fn)(void *); // of gn_after_func
     void *arg;
@@ -132,20 +136,25 @@ static void forget_sent(struct timer *timer)
 
 bool gn_timer_stop(struct gn_timer *t)
 {
-    return timer_stop(&t->t, forget_sent);
+    gn_mutex_lock(&t->turn);
+    bool was = timer_stop(&t->t, forget_sent);
+
+    gn_mutex_unlock(&t->turn);
+    return was;
 }
 
 bool gn_timer_reset(struct gn_timer *t, int64_t d)
 {
-    bool was = gn_timer_stop(t);
+    if (t->t.period != 0 && d <= 0)
+        panic_go("non-positive interval for Ticker.Reset");
+    gn_mutex_lock(&t->turn);
+    bool was = timer_stop(&t->t, forget_sent);
 
-    if (t->t.period != 0) {
-        if (d <= 0)
-            panic_go("non-positive interval for Ticker.Reset");
+    if (t->t.period != 0)
         t->t.period = (uint64_t)d;
-    }
     while (!timer_set(&t->t, in(d)))
         g_yield();
+    gn_mutex_unlock(&t->turn);
     return was;
 }
 

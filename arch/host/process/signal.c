@@ -361,6 +361,10 @@ static void on_trap(int number, siginfo_t *info, void *uc)
         return;
     }
     read_frame(&tf, uc);
+    // Code of the C library may hold a lock: nobody may go on elsewhere, as if interrupts
+    // were off (arch_trap_call).
+    if (tf.rip != 0 && !within(tf.rip, __executable_start, etext))
+        tf.rflags &= ~(uint64_t)RFLAGS_IF;
     this_cpu()->nopreempt++;
     if (arch_hooks.fault == NULL ||
         !arch_hooks.fault(tf.cr2, arch_trap_read(&tf).access, tf.rsp)) {
