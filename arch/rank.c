@@ -12,6 +12,7 @@ enum {
 
 static struct held {
     unsigned n;
+    unsigned unwatched;
     struct {
         const struct spinlock *lock;
         uint32_t rank; // here, since a lock may lie where a fault is to come
@@ -31,8 +32,10 @@ void rank_take(const struct spinlock *l)
                   (const void *)l, rank, arch_cpu_id(),
                   (const void *)h->of[i].lock, h->of[i].rank);
     }
-    if (h->n == MOST)
+    if (h->n == MOST) {
+        h->unwatched++;
         return;
+    }
     h->of[h->n].lock = l;
     h->of[h->n++].rank = rank;
 }
@@ -44,7 +47,9 @@ void rank_drop(const struct spinlock *l)
 
     while (i > 0 && h->of[i - 1].lock != l)
         i--;
-    ASSERT(i > 0 || h->n == MOST);
-    if (i > 0)
+    ASSERT(i > 0 || h->unwatched > 0);
+    if (i == 0)
+        h->unwatched--;
+    else
         h->of[i - 1] = h->of[--h->n];
 }

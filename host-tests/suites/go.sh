@@ -282,7 +282,7 @@ go_debug_case() # no image: its own build
 {
     local app build=$root/build/debug
     case $CC in *clang*) build=$root/build/clang/debug ;; esac
-    for app in goroutines suspend storm heap rank; do
+    for app in goroutines suspend storm heap rank go_chan go_time go_sync; do
         make -C "$root" -s --no-print-directory image DEBUG=1 APP=host-tests/guest/$app.c >make.out 2>&1 || {
             fail "$app can't be built"
             cat make.out
@@ -292,6 +292,9 @@ go_debug_case() # no image: its own build
     tap -c 4 "$build/goroutines/goroutines.elf" 1
     tap -c 2 -o sched.slice=1 "$build/suspend/suspend.elf" 50
     tap -c 4 "$build/storm/storm.elf" brief
+    tap -c 2 "$build/go_chan/go_chan.elf" 50
+    tap -c 2 "$build/go_time/go_time.elf" 30
+    tap -c 2 "$build/go_sync/go_sync.elf"
     tap -c 2 "$build/heap/heap.elf" 3000
     guest "$build/rank/rank.elf" none
     status_is 0
