@@ -226,11 +226,20 @@ int gn_group_wait(struct gn_group *g);
 
 extern bool gn_one_cpu_; // constant
 
+static inline bool gn_alone_(void)
+{
+#ifdef __gneiss__
+    return false; // there it is instructions that count: to ask are two
+#else
+    return gn_one_cpu_;
+#endif
+}
+
 static inline bool gn_cas_(uint32_t *p, uint32_t from, uint32_t to)
 {
     bool done;
 
-    if (!gn_one_cpu_)
+    if (!gn_alone_())
         return __atomic_compare_exchange_n(p, &from, to, false,
                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     __asm__ volatile("cmpxchgl %3, %1"
@@ -244,7 +253,7 @@ static inline int32_t gn_add32_(int32_t *p, int32_t n)
 {
     int32_t was = n;
 
-    if (!gn_one_cpu_)
+    if (!gn_alone_())
         return __atomic_add_fetch(p, n, __ATOMIC_SEQ_CST);
     __asm__ volatile("xaddl %0, %1" : "+r"(was), "+m"(*p) : : "memory", "cc");
     return was + n;
@@ -254,7 +263,7 @@ static inline uint64_t gn_add64_(uint64_t *p, uint64_t n)
 {
     uint64_t was = n;
 
-    if (!gn_one_cpu_)
+    if (!gn_alone_())
         return __atomic_add_fetch(p, n, __ATOMIC_SEQ_CST);
     __asm__ volatile("xaddq %0, %1" : "+r"(was), "+m"(*p) : : "memory", "cc");
     return was + n;
