@@ -229,7 +229,8 @@ static void show_panic(void)
     putchar('\n');
     say("gn_try(fn): what fn defers is done, however it ends.");
     fine = gn_try(goes_wrong, "*(int *)NULL = 1;", &p);
-    say("    gn_try returns false: %s", p.text);
+    say("    gn_try returns false, and says why:");
+    say("    %s", p.text);
     claim(!fine && p.runtime, "a fault became a panic, and we go on");
 }
 
