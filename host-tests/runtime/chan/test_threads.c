@@ -1,4 +1,4 @@
-// sources: runtime/chan/chan.c runtime/chan/select.c runtime/context/context.c runtime/time/timers.c $(host)
+// sources: runtime/chan/chan.c runtime/chan/select.c runtime/context/context.c runtime/time/timers.c runtime/sync/mutex.c $(host)
 // The memory model (docs/memory-model.md) of channels, select, timers and contexts:
 // threads that are goroutines pass plain variables on. Built with ASan and UBSan as the
 // rest, and once more with TSan (host/threads-tsan), which knows no order but that of
@@ -20,6 +20,7 @@
 #include <gneiss/chan.h>
 #include <gneiss/context.h>
 #include <gneiss/heap.h>
+#include <gneiss/sync.h>
 #include <gneiss/time.h>
 
 #include <pthread.h>
@@ -28,6 +29,7 @@
 #include <stdatomic.h>
 
 #include "arch/host/host.h"
+#include "runtime/debug/debug.h"
 #include "runtime/panic/panic.h"
 #include "runtime/sched/sched.h"
 #include "runtime/sched/timer.h"
@@ -138,6 +140,19 @@ void g_yield(void)
 void g_sleep_until(uint64_t mono_ns)
 {
     (void)mono_ns;
+}
+
+// A timer's mutex.
+bool gn_one_cpu_;
+
+bool sched_may_spin(void)
+{
+    return true;
+}
+
+void panic_status(int status, const char *what)
+{
+    panic("%d: %s", status, what);
 }
 
 uint32_t sched_random_below(uint32_t n)
