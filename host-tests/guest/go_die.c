@@ -4,6 +4,7 @@
 // usage: go_die WHAT
 
 #include <gneiss/chan.h>
+#include <gneiss/context.h>
 #include <gneiss/go.h>
 #include <gneiss/panic.h>
 #include <gneiss/sync.h>
@@ -331,6 +332,23 @@ static void stopped_timer(void *arg)
     (void)gn_next(gn_timer_channel(t));
 }
 
+static void unused_timer(void *arg)
+{
+    (void)arg;
+    gn_timer_new(3600 * GN_SECOND);
+    (void)gn_next(c);
+}
+
+static void unused_deadline(void *arg)
+{
+    struct gn_ctx *p = gn_ctx_cancelable(gn_ctx_background());
+
+    (void)arg;
+    gn_ctx_timeout(p, 3600 * GN_SECOND);
+    gn_ctx_cancel(p);
+    (void)gn_next(c);
+}
+
 static const struct {
     const char *name;
     void (*fn)(void *);
@@ -350,6 +368,8 @@ static const struct {
     {"deadlock-goexit", exits_main},
     {"deadlock-none", exits_alone},
     {"deadlock-timer", stopped_timer},
+    {"deadlock-unused", unused_timer},
+    {"deadlock-deadline", unused_deadline},
     {"recursive", recursive},
     {"goexit-panic", goexit_panic},
     {"recovered", recovered},

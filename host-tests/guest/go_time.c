@@ -1,5 +1,6 @@
-// Timers and contexts, after Go's own tests: src/time/sleep_test.go, tick_test.go,
-// src/context/context_test.go, x_test.go, afterfunc_test.go. Each point begins with the
+// Timers, contexts and fairness, after Go's own tests: src/time/sleep_test.go,
+// tick_test.go, src/context/context_test.go, x_test.go, afterfunc_test.go,
+// src/runtime/proc_test.go. Each point begins with the
 // name of the test that it answers. Nothing has to happen soon: only order, counts, and
 // that nothing comes too early.
 //
@@ -209,7 +210,7 @@ static void reset(void)
     ok(gn_timer_reset(t, 5 * MS), "TestReset: of one that runs");
     ok(gn_next(gn_timer_channel(t)) - start >= 5 * MS,
        "TestReset: it comes at the new time");
-    ok(!gn_timer_reset(t, 2 * MS), "TestReset: of one that has come");
+    ok(!gn_timer_reset(t, 2 * MS), "TestReset: of one that was received");
     (void)gn_next(gn_timer_channel(t));
     gn_timer_free(t);
 }
@@ -222,8 +223,7 @@ static void no_stale_values(void)
         struct gn_timer *t = need(gn_timer_new(0));
         int64_t v, before;
 
-        while (gn_len(gn_timer_channel(t)) == 0)
-            gn_yield();
+        gn_sleep(MS);
         if (i % 2 == 0) {
             gn_timer_stop(t);
             bad += gn_try_recv(gn_timer_channel(t), &v, NULL);
@@ -236,6 +236,47 @@ static void no_stale_values(void)
         gn_timer_free(t);
     }
     IS(bad, 0, "TestStopResult: nothing of before is received");
+}
+
+// Either it is stopped, or received: not both, and not neither.
+static void stop_or_receive(void *arg)
+{
+    _Atomic unsigned *wrong = arg;
+
+    for (int i = 0; i < 50; i++) {
+        struct gn_timer *t = need(gn_timer_new(i % 3 * (MS / 20)));
+        struct gn_timer *expired = need(gn_timer_new(0));
+
+        if (i % 4 == 0)
+            gn_sleep(MS / 20);
+        if (!(i % 2 ? gn_timer_stop(t) : gn_timer_reset(t, 3600 * GN_SECOND)))
+            *wrong += 1;
+        if (gn_try_recv(gn_timer_channel(t), NULL, NULL))
+            *wrong += 1;
+        (void)gn_next(gn_timer_channel(expired));
+        if (gn_timer_stop(expired))
+            *wrong += 1;
+        gn_timer_free(t);
+        gn_timer_free(expired);
+    }
+    gn_wg_done(&all);
+}
+
+static void stop_result(void)
+{
+    static _Atomic unsigned wrong;
+
+    gn_wg_add(&all, 20);
+    for (int i = 0; i < 20; i++)
+        go(stop_or_receive, &wrong);
+    gn_wg_wait(&all);
+    IS(wrong, 0, "TestStopResult: true unless it was received");
+    struct gn_timer *t = need(gn_timer_new(0));
+
+    gn_sleep(MS);
+    ok(gn_len(gn_timer_channel(t)) == 0 && gn_cap(gn_timer_channel(t)) == 0,
+       "TestChan of timers: len and cap are 0");
+    gn_timer_free(t);
 }
 
 static void overflow(void)
@@ -370,8 +411,8 @@ static void ticker(void)
         last = v;
     }
     ok(good && last - start >= 20 * MS, "TestTicker: ten times");
-    gn_timer_reset(t, MS);
     start = gn_now();
+    gn_timer_reset(t, MS);
     for (int i = 0; i < 5; i++)
         last = gn_next(gn_timer_channel(t));
     ok(last - start >= 5 * MS, "TestTickerResetLtZeroDuration: another time");
@@ -379,6 +420,20 @@ static void ticker(void)
     gn_sleep(3 * MS);
     ok(!gn_try_recv(gn_timer_channel(t), NULL, NULL),
        "TestTeardown: nothing after that");
+    gn_timer_free(t);
+}
+
+static void ticker_does_not_drift(void)
+{
+    struct gn_timer *t = need(gn_ticker_new(MS));
+    int64_t first = gn_next(gn_timer_channel(t)), v = 0;
+    unsigned bad = 0;
+
+    for (int i = 0; i < 30; i++) {
+        v = gn_next(gn_timer_channel(t));
+        bad += (v - first) % MS != 0;
+    }
+    IS(bad, 0, "TestTicker: each at a whole number of times");
     gn_timer_free(t);
 }
 
@@ -743,6 +798,143 @@ static void checked_free(void)
     gn_ctx_free(NULL);
 }
 
+// ---- fairness ----
+
+typedef gn_chan(int) ints;
+
+static _Atomic bool over;
+static struct gn_wg hogs;
+static _Atomic unsigned turn;
+static ints to, fro;
+
+static void only_yields(void *arg)
+{
+    (void)arg;
+    while (!over)
+        gn_yield();
+    gn_wg_done(&all);
+}
+
+static void yield_progress(void)
+{
+    over = false;
+    gn_wg_add(&all, 2);
+    go(only_yields, NULL);
+    go(only_yields, NULL);
+    for (int i = 0; i < 10; i++)
+        gn_yield();
+    over = true;
+    gn_wg_wait(&all);
+    ok(true, "TestYieldProgress: who yields comes back");
+}
+
+// Each waits for its turn without giving its CPU away.
+static void takes_turns(void *arg)
+{
+    unsigned me = (unsigned)(uintptr_t)arg, n = gn_cpu_count();
+
+    for (unsigned i = 0; i < 3; i++) {
+        while (turn != i * n + me)
+            ;
+        turn++;
+    }
+    gn_wg_done(&all);
+}
+
+static void parallelism(void)
+{
+    turn = 0;
+    gn_wg_add(&all, gn_cpu_count());
+    for (uintptr_t i = 0; i < gn_cpu_count(); i++)
+        go(takes_turns, (void *)i);
+    gn_wg_wait(&all);
+    IS(turn, 3 * gn_cpu_count(),
+       "TestGoroutineParallelism: as many as CPUs spin");
+}
+
+static void sends_always(void *arg)
+{
+    int v = 0;
+
+    (void)arg;
+    while (!over) {
+        struct gn_case cases[] = {GN_SEND(to, &v), GN_RECV(fro, NULL)};
+
+        gn_select(cases, 2);
+    }
+    gn_wg_done(&all);
+}
+
+static void timer_fairness(void)
+{
+    to = gn_make_chan(ints, 0);
+    fro = gn_make_chan(ints, 0);
+    gn_times t = gn_after(5 * MS);
+    size_t which;
+
+    over = false;
+    gn_wg_add(&all, 2);
+    go(sends_always, NULL);
+    go(sends_always, NULL);
+    do {
+        struct gn_case cases[] = {GN_RECV(to, NULL), GN_RECV(t, NULL)};
+
+        which = gn_select(cases, 2);
+    } while (which == 0);
+    over = true;
+    gn_close(fro);
+    gn_wg_wait(&all);
+    ok(true, "TestTimerFairness: a timer comes through among busy channels");
+}
+
+static void answers(void *arg)
+{
+    int v;
+
+    (void)arg;
+    while (gn_recv(to, &v))
+        gn_send(fro, v);
+    gn_wg_done(&all);
+}
+
+static void asks(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 100; i++) {
+        gn_send(to, i);
+        (void)gn_next(fro);
+    }
+    gn_close(to);
+    gn_wg_done(&all);
+}
+
+static void hog(void *arg)
+{
+    (void)arg;
+    while (!over)
+        ;
+    gn_wg_done(&hogs);
+}
+
+static void ping_pong_hog(void)
+{
+    to = gn_make_chan(ints, 0);
+    fro = gn_make_chan(ints, 0);
+    over = false;
+    for (unsigned i = 0; i < gn_cpu_count(); i++) {
+        gn_wg_add(&hogs, 1);
+        go(hog, NULL);
+    }
+    gn_wg_add(&all, 2);
+    go(answers, NULL);
+    go(asks, NULL);
+    gn_wg_wait(&all);
+    over = true;
+    gn_wg_wait(&hogs);
+    ok(true,
+       "TestPingPongHog: there and back 100 times, beside a loop on each CPU");
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -758,12 +950,14 @@ int main(int argc, char **argv)
     timer_stop_stress();
     reset();
     no_stale_values();
+    stop_result();
     overflow();
     no_lock_held();
     zero_timer();
     concurrent();
     many_timers();
     ticker();
+    ticker_does_not_drift();
     slow_ticker();
     ticker_misuse();
     tickers_teardown();
@@ -779,5 +973,9 @@ int main(int argc, char **argv)
     simultaneous();
     layers();
     checked_free();
+    yield_progress();
+    parallelism();
+    timer_fairness();
+    ping_pong_hog();
     return tap_end();
 }

@@ -168,6 +168,8 @@ for how in '' 2 3; do
     add "go/die-misuse-RWMutex.RUnlock$how" misuse_case RWMutex.RUnlock$how 'RUnlock of unlocked RWMutex' @go_die
 done
 ends deadlock-later "$asleep" '^goroutine 1 \[chan receive\]: main'
+ends deadlock-unused "$asleep" '^goroutine 1 \[chan receive\]: main'
+ends deadlock-deadline "$asleep" '^goroutine 1 \[chan receive\]: main'
 ends deadlock-timer "$asleep" '^goroutine 1 \[chan receive\]: main'
 ends deadlock-goexit "$asleep" '^goroutine 2 \[chan receive\]'
 ends deadlock-none '^fatal error: no goroutines \(main called gn_goexit\) - deadlock!'

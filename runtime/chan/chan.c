@@ -54,6 +54,20 @@ struct gn_chan *gn_chan_new(size_t elem, size_t cap)
     return c;
 }
 
+struct gn_chan *chan_new_of_timer(size_t elem)
+{
+    struct gn_chan *c = gn_chan_new(elem, 1);
+
+    if (c != NULL)
+        c->of_timer = true;
+    return c;
+}
+
+bool chan_has_receiver(struct gn_chan *c)
+{
+    return __atomic_load_n(&c->recv.first, __ATOMIC_ACQUIRE) != NULL;
+}
+
 void gn_chan_free(struct gn_chan *c)
 {
     if (c == NULL)
@@ -407,10 +421,10 @@ void gn_chan_close(struct gn_chan *c)
 
 size_t gn_chan_len(const struct gn_chan *c)
 {
-    return c != NULL ? count(c) : 0;
+    return c != NULL && !c->of_timer ? count(c) : 0;
 }
 
 size_t gn_chan_cap(const struct gn_chan *c)
 {
-    return c != NULL ? c->cap : 0;
+    return c != NULL && !c->of_timer ? c->cap : 0;
 }

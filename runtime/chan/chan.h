@@ -34,6 +34,7 @@ struct chan_queue {
 struct gn_chan {
     struct spinlock lock;
     _Atomic bool closed;  // [a]
+    bool of_timer;        // [c] its buffer is not told of
     _Atomic size_t count; // [a] values in the buffer
     _Atomic uint64_t
         news; // [a] see select_try: times that something became possible
@@ -86,6 +87,12 @@ enum chan_done chan_recv_locked(struct gn_chan *c, void *elem, struct g **wake);
 void chan_enqueue(struct gn_chan *of, struct chan_queue *q,
                   struct chan_waiter *w);
 void chan_dequeue(struct chan_queue *q, struct chan_waiter *w);
+
+// Of a timer: with room for one, though it looks as if it had none (Go since 1.23).
+struct gn_chan *chan_new_of_timer(size_t elem);
+
+// Whether somebody waits to receive: a moment ago.
+bool chan_has_receiver(struct gn_chan *c);
 
 // Panics with Go's text.
 NORETURN void chan_send_on_closed(void);

@@ -203,13 +203,22 @@ static void cancel(struct gn_ctx *c, const char *err, const char *cause)
 }
 
 // With the heap's lock.
-static uint64_t expire(struct timer *t, uint64_t now)
+static uint64_t expire(struct timer *t, uint64_t when, uint64_t now)
 {
     struct gn_ctx *c = container_of(t, struct gn_ctx, timer);
 
-    (void)now;
+    (void)when, (void)now;
     cancel(c, gn_ctx_deadline_exceeded, c->deadline_cause);
     return 0;
+}
+
+// Its parent may have canceled it long before.
+static bool may_expire(const struct timer *t)
+{
+    const struct gn_ctx *c =
+        container_of((struct timer *)(uintptr_t)t, struct gn_ctx, timer);
+
+    return c->err == NULL;
 }
 
 struct gn_ctx *gn_ctx_deadline(struct gn_ctx *parent, int64_t at,
@@ -228,6 +237,7 @@ struct gn_ctx *gn_ctx_deadline(struct gn_ctx *parent, int64_t at,
     c->deadline = at;
     c->deadline_cause = cause != NULL ? cause : gn_ctx_deadline_exceeded;
     c->timer.fire = expire;
+    c->timer.wakes = may_expire;
     if (at <= gn_now()) {
         cancel(c, gn_ctx_deadline_exceeded, c->deadline_cause);
     } else if (!timer_set(&c->timer, (uint64_t)at)) {

@@ -31,6 +31,7 @@
 #include "runtime/debug/debug.h"
 #include "runtime/libc/libc.h"
 #include "runtime/sched/p.h"
+#include "runtime/sched/timer.h"
 #include "runtime/stack/stack.h"
 
 enum {
@@ -453,7 +454,7 @@ static bool is_dead(struct p *p)
         if (!t->wakes_nobody)
             return false;
     }
-    return p->timers.n == 0 && p->wake == NULL &&
+    return !timers_wake(&p->timers) && p->wake == NULL &&
            *(struct g *volatile *)&p->first == NULL && !runq_has(&p->q);
 }
 

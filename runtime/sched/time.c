@@ -166,7 +166,7 @@ bool timer_set(struct timer *t, uint64_t mono_ns)
     }
 }
 
-bool timer_stop(struct timer *t, void (*then)(struct timer *t))
+bool timer_stop(struct timer *t, bool (*then)(struct timer *t))
 {
     struct timers *h =
         timers_of(atomic_load_explicit(&t->cpu, memory_order_relaxed));
@@ -177,9 +177,20 @@ bool timer_stop(struct timer *t, void (*then)(struct timer *t))
     if (was)
         take_out(h, t);
     if (then != NULL)
-        then(t);
+        was |= then(t);
     spin_unlock(&h->lock);
     return was;
+}
+
+COLD bool timers_wake(struct timers *h)
+{
+    bool wakes = false;
+
+    spin_lock(&h->lock);
+    for (unsigned i = 0; i < h->n && !wakes; i++)
+        wakes = h->of[i].t->wakes == NULL || h->of[i].t->wakes(h->of[i].t);
+    spin_unlock(&h->lock);
+    return wakes;
 }
 
 // ---- sleeping ----
@@ -190,9 +201,9 @@ struct sleep {
     uint64_t until;
 };
 
-static uint64_t wake(struct timer *t, uint64_t now)
+static uint64_t wake(struct timer *t, uint64_t when, uint64_t now)
 {
-    (void)now;
+    (void)when, (void)now;
     // Who sleeps owns the record again from here on: it is out of the heap.
     sched_requeue(container_of(t, struct sleep, t)->g);
     return 0;
@@ -273,9 +284,10 @@ static void run_timers(struct p *p, uint64_t now)
     spin_lock(&h->lock);
     for (unsigned i = 0; i < AT_ONCE && first_of(h) <= now; i++) {
         struct timer *t = h->of[0].t;
+        uint64_t when = h->of[0].when;
 
         take_out(h, t);
-        uint64_t again = t->fire(t, now);
+        uint64_t again = t->fire(t, when, now);
 
         if (again != 0)
             put_in(h, t, again); // there is room: it has just left

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 
+#include "runtime/chan/chan.h"
 #include "runtime/panic/panic.h"
 #include "runtime/sched/sched.h"
 #include "runtime/sched/timer.h"
@@ -52,20 +53,31 @@ void gn_sleep(int64_t d)
 
 // ---- going off ----
 
-static uint64_t send(struct timer *timer, uint64_t now)
+static struct gn_timer *of(const struct timer *t)
 {
-    struct gn_timer *t = container_of(timer, struct gn_timer, t);
-    int64_t v = (int64_t)now;
-
-    gn_chan_try_send(t->chan, &v);
-    return timer->period != 0 ? now + timer->period : 0;
+    return container_of((struct timer *)(uintptr_t)t, struct gn_timer, t);
 }
 
-static uint64_t start(struct timer *timer, uint64_t now)
+static uint64_t send(struct timer *t, uint64_t when, uint64_t now)
 {
-    struct gn_timer *t = container_of(timer, struct gn_timer, t);
-    struct g *g = g_create(t->fn, t->arg, "", G_ANY_CPU);
+    int64_t v = (int64_t)when;
 
+    gn_chan_try_send(of(t)->chan, &v);
+    // Of the times that have passed meanwhile one was enough, and none moves the others.
+    return t->period != 0 ? when + t->period * (1 + (now - when) / t->period)
+                          : 0;
+}
+
+static bool is_waited_for(const struct timer *t)
+{
+    return chan_has_receiver(of(t)->chan);
+}
+
+static uint64_t start(struct timer *t, uint64_t when, uint64_t now)
+{
+    struct g *g = g_create(of(t)->fn, of(t)->arg, "", G_ANY_CPU);
+
+    (void)when;
     if (g == NULL)
         return now + RETRY_NS;
     g_ready(g);
@@ -82,11 +94,12 @@ static struct gn_timer *make(bool channel, uint64_t period, uint64_t at,
     if (t == NULL)
         return NULL;
     t->t.fire = channel ? send : start;
+    t->t.wakes = channel ? is_waited_for : NULL;
     t->t.period = period;
     t->fn = fn;
     t->arg = arg;
     if (channel)
-        t->chan = gn_chan_new(sizeof(int64_t), 1);
+        t->chan = chan_new_of_timer(sizeof(int64_t));
     if ((channel && t->chan == NULL) || !timer_set(&t->t, at)) {
         gn_chan_free(t->chan);
         gn_free(t);
@@ -126,12 +139,9 @@ gn_times gn_timer_channel(const struct gn_timer *t)
 }
 
 // With the heap's lock held.
-static void forget_sent(struct timer *timer)
+static bool forget_sent(struct timer *t)
 {
-    struct gn_timer *t = container_of(timer, struct gn_timer, t);
-
-    if (t->chan != NULL)
-        (void)gn_chan_try_recv(t->chan, NULL, NULL);
+    return of(t)->chan != NULL && gn_chan_try_recv(of(t)->chan, NULL, NULL);
 }
 
 bool gn_timer_stop(struct gn_timer *t)

@@ -238,13 +238,13 @@ static bool unset(struct timer *t)
     return was;
 }
 
-bool timer_stop(struct timer *t, void (*then)(struct timer *t))
+bool timer_stop(struct timer *t, bool (*then)(struct timer *t))
 {
     pthread_mutex_lock(&heap_lock);
     bool was = unset(t);
 
     if (then != NULL)
-        then(t);
+        was |= then(t);
     pthread_mutex_unlock(&heap_lock);
     return was;
 }
@@ -259,7 +259,7 @@ static void clock_tick(void)
     for (unsigned i = 0; i < ARRAY_LEN(set_timers); i++) {
         struct timer *t = set_timers[i];
 
-        if (t != NULL && (unset(t), t->fire(t, now)) != 0) {
+        if (t != NULL && (unset(t), t->fire(t, now, now)) != 0) {
             set_timers[i] = t;
             t->at = i + 1;
         }

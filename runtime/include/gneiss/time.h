@@ -50,14 +50,16 @@ struct gn_timer *gn_after_func(int64_t d, void (*fn)(void *), void *arg);
 // slowly misses some. Panics if d <= 0.
 struct gn_timer *gn_ticker_new(int64_t d);
 
-// Where the times are sent; all zero for gn_after_func's.
+// Where the times are sent; all zero for gn_after_func's. It has room for one, though its
+// len and cap are 0, as Go's.
 gn_times gn_timer_channel(const struct gn_timer *t);
 
 // Stops a timer or ticker. Returns true if that has prevented something: it was
-// running. Its channel is not closed, and is empty.
+// running, or what it has sent had not been received, and will not be. Its channel is
+// not closed, and is empty.
 bool gn_timer_stop(struct gn_timer *t);
 
-// Has it go off after d from now (a ticker: every d). Returns true if it was running.
+// Has it go off after d from now (a ticker: every d). Returns as gn_timer_stop.
 // If there is no memory (it needs some only if many timers run), waits for it.
 bool gn_timer_reset(struct gn_timer *t, int64_t d);
 
