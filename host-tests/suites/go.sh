@@ -139,7 +139,7 @@ ends nil '^deferred$' '^panic: runtime error: invalid memory address or nil poin
 ends nil-plain '^panic: runtime error: invalid memory address or nil pointer dereference \(write of 0x8\)'
 ends divide '^deferred$' '^panic: runtime error: integer divide by zero$' \
     '^\[signal SIGFPE: floating-point exception code=0x1' '#[0-9]+ .* divide\+'
-ends goroutine '^panic: panic 1 of none$' '^goroutine 2 \[running\]' '^goroutine 1 \[sleep\]: main'
+ends goroutine '^panic: panic 1 of none$' '^goroutine 2 \[running\]' '^goroutine 1 \[(sleep|running|runnable)\]: main'
 ends close '^panic: close of closed channel$' '#[0-9]+ .* closes_twice\+'
 ends goexit-panic '^panic: panic 1 of none$' "$running"
 ends deadlock "$asleep" '^goroutine 1 \[chan receive\]: main' '^goroutine 3 \[chan receive\]'
@@ -149,8 +149,8 @@ ends deadlock-sync "$asleep" '^goroutine 1 \[sync.RWMutex.Lock\]: main' '^gorout
     '^goroutine 3 \[sync.RWMutex.RLock\]' '^goroutine 4 \[sync.Cond.Wait\]' '^goroutine 5 \[semacquire\]'
 ends deadlock-writers "$asleep" '^goroutine 1 \[sync.Mutex.Lock\]: main' # as in Go
 ends deadlock-once "$asleep" '^goroutine 1 \[sync.Mutex.Lock\]: main'
-ends wg-go '^panic: panic 1 of none$' '^goroutine 2 \[running\]' '^goroutine 1 \[sync.WaitGroup.Wait\]: main'
-ends group-go '^panic: panic 1 of none$' '^goroutine 2 \[running\]' '^goroutine 1 \[sync.WaitGroup.Wait\]: main'
+ends wg-go '^panic: panic 1 of none$' '^goroutine 2 \[running\]' '^goroutine 1 \[(sync.WaitGroup.Wait|running|runnable)\]: main'
+ends group-go '^panic: panic 1 of none$' '^goroutine 2 \[running\]' '^goroutine 1 \[(sync.WaitGroup.Wait|running|runnable)\]: main'
 # TestMutexMisuse: nobody recovers.
 misuse_case() # how, text, image
 {
