@@ -4,7 +4,7 @@
 //
 // usage: go_chan [ROUNDS]
 
-#include "host-tests/guest/tap.h"
+#include "host-tests/guest/go_test.h"
 
 #include <gneiss/chan.h>
 #include <gneiss/cpu.h>
@@ -20,33 +20,9 @@
 #include <stdint.h>
 #include <string.h>
 
-typedef gn_chan(int) ints;
 typedef gn_chan(uint64_t) words;
 
 static unsigned rounds = 200;
-
-static void go(void (*fn)(void *), void *arg)
-{
-    if (gn_go(fn, arg) != 0)
-        abort();
-}
-
-static ints make(size_t cap)
-{
-    ints c = gn_make_chan(ints, cap);
-
-    if (c.raw == NULL)
-        abort();
-    return c;
-}
-
-// Whether fn(arg) panics with this text.
-static bool panics(void (*fn)(void *), void *arg, const char *text)
-{
-    struct gn_panic p;
-
-    return !gn_try(fn, arg, &p) && strcmp(p.text, text) == 0;
-}
 
 static void yield_often(void)
 {

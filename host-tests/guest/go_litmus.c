@@ -10,7 +10,7 @@
 //
 // usage: go_litmus [ROUNDS]
 
-#include "host-tests/guest/tap.h"
+#include "host-tests/guest/go_test.h"
 
 #include <gneiss/chan.h>
 #include <gneiss/context.h>
@@ -23,31 +23,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-typedef gn_chan(int) ints;
-
 static unsigned rounds = 2000;
-
-static void go(void (*fn)(void *), void *arg)
-{
-    if (gn_go(fn, arg) != 0)
-        abort();
-}
-
-static ints make(size_t cap)
-{
-    ints c = gn_make_chan(ints, cap);
-
-    if (c.raw == NULL)
-        abort();
-    return c;
-}
-
-static void *must(void *p)
-{
-    if (p == NULL)
-        abort();
-    return p;
-}
 
 // ---- atomics ----
 
@@ -399,7 +375,7 @@ static void run(const char *name, void (*test)(struct lane *), size_t cap)
     for (int i = 0; i < LANES; i++) {
         lanes[i] = (struct lane){.test = test, .cap = cap, .c = make(cap)};
         lanes[i].d = make(cap);
-        lanes[i].x = must(calloc(rounds, sizeof(int)));
+        lanes[i].x = need(calloc(rounds, sizeof(int)));
         go(lane, &lanes[i]);
     }
     gn_wg_wait(&all);
@@ -701,7 +677,7 @@ static void setting_before_call(struct lane *l)
     for (int i = 0; i < (int)rounds / 4; i++) {
         l->v = i;
         gn_wg_add(&l->wg, 1);
-        struct gn_timer *t = must(gn_after_func(i % 3 * 1000, called, l));
+        struct gn_timer *t = need(gn_after_func(i % 3 * 1000, called, l));
 
         gn_wg_wait(&l->wg);
         l->bad += l->back != i;
@@ -722,7 +698,7 @@ static void waits_for_time(void *arg)
 
 static void setting_before_time(struct lane *l)
 {
-    struct gn_timer *t = must(gn_timer_new(GN_SECOND * 1000));
+    struct gn_timer *t = need(gn_timer_new(GN_SECOND * 1000));
 
     l->times = gn_timer_channel(t);
     go(waits_for_time, l);
@@ -758,9 +734,9 @@ static void polls_err(void *arg)
 static void cancel_before_done(struct lane *l)
 {
     for (int i = 0; i < (int)rounds; i++) {
-        struct gn_ctx *parent = must(gn_ctx_cancelable(gn_ctx_background()));
+        struct gn_ctx *parent = need(gn_ctx_cancelable(gn_ctx_background()));
 
-        l->ctx = must(gn_ctx_cancelable(parent));
+        l->ctx = need(gn_ctx_cancelable(parent));
         with_partner(l, i % 2 == 0 ? waits_for_done : polls_err);
         if (i % 4 < 2)
             gn_yield();
@@ -784,11 +760,11 @@ static void called_off(void *arg)
 static void cancel_before_call(struct lane *l)
 {
     for (int i = 0; i < (int)rounds; i++) {
-        struct gn_ctx *ctx = must(gn_ctx_cancelable(gn_ctx_background()));
+        struct gn_ctx *ctx = need(gn_ctx_cancelable(gn_ctx_background()));
 
         gn_wg_add(&l->wg, 1);
         l->v = i + 1; // before the call is asked for
-        struct gn_ctx_call *call = must(gn_ctx_after_func(ctx, called_off, l));
+        struct gn_ctx_call *call = need(gn_ctx_after_func(ctx, called_off, l));
 
         l->w = i; // before it is made
         gn_ctx_cancel(ctx);

@@ -6,7 +6,7 @@
 //
 // usage: go_sync [ROUNDS]
 
-#include "host-tests/guest/tap.h"
+#include "host-tests/guest/go_test.h"
 
 #include <gneiss/atomic.h>
 #include <gneiss/chan.h>
@@ -19,32 +19,7 @@
 #include <stdint.h>
 #include <string.h>
 
-typedef gn_chan(int) ints;
-
 static unsigned rounds = 1000;
-
-static void go(void (*fn)(void *), void *arg)
-{
-    if (gn_go(fn, arg) != 0)
-        abort();
-}
-
-static ints make(size_t cap)
-{
-    ints c = gn_make_chan(ints, cap);
-
-    if (c.raw == NULL)
-        abort();
-    return c;
-}
-
-// Whether fn(arg) panics with this text.
-static bool panics(void (*fn)(void *), void *arg, const char *text)
-{
-    struct gn_panic p;
-
-    return !gn_try(fn, arg, &p) && strcmp(p.text, text) == 0;
-}
 
 static bool waits_so(const struct gn_go_info *i, const char *why)
 {

@@ -6,7 +6,7 @@
 //
 // usage: go_time [ROUNDS]
 
-#include "host-tests/guest/tap.h"
+#include "host-tests/guest/go_test.h"
 
 #include <gneiss/chan.h>
 #include <gneiss/context.h>
@@ -24,26 +24,6 @@ enum { MS = 1000000 };
 
 static unsigned rounds = 100;
 static struct gn_wg all;
-
-static void go(void (*fn)(void *), void *arg)
-{
-    if (gn_go(fn, arg) != 0)
-        abort();
-}
-
-static bool panics(void (*fn)(void *), void *arg, const char *text)
-{
-    struct gn_panic p;
-
-    return !gn_try(fn, arg, &p) && strcmp(p.text, text) == 0;
-}
-
-static void *need(void *p)
-{
-    if (p == NULL)
-        abort();
-    return p;
-}
 
 // ---- sleeping ----
 
@@ -799,8 +779,6 @@ static void checked_free(void)
 }
 
 // ---- fairness ----
-
-typedef gn_chan(int) ints;
 
 static _Atomic bool over;
 static struct gn_wg hogs;
