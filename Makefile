@@ -66,7 +66,7 @@ image    := $(out)/$(app).elf
 nofpu_srcs := $(wildcard boot/*.c boot/*.S $(filter-out $(if $(DEBUG),,arch/rank.c),$(wildcard arch/*.c)) arch/x86_64/*.c \
                 arch/x86_64/*.S arch/drivers/*.c mm/*.c runtime/sched/*.c \
                 runtime/stack/*.c runtime/sync/*.c runtime/chan/*.c runtime/time/*.c runtime/context/*.c runtime/debug/*.c runtime/mem/*.c \
-                runtime/heap/*.c)
+                runtime/heap/*.c runtime/gc/*.c)
 libc_srcs  := $(wildcard runtime/libc/*.c runtime/panic/*.c)
 kernel_objs := $(patsubst %,$(O)/obj/%.o,$(nofpu_srcs) $(libc_srcs))
 app_objs    = $(patsubst %,$(out)/obj/%.o,$(subst ../,__/,$(APP_SRCS:/%=_root/%)))
@@ -182,7 +182,7 @@ endif
 # which is kept as a whole if one of them is used.
 runtime_obj := $(O)/gneiss.o
 api_objs    := $(O)/obj/runtime/libc/% $(O)/obj/runtime/mem/% \
-                 $(patsubst %,$(O)/obj/runtime/heap/%.c.o,api alloc stats) \
+                 $(patsubst %,$(O)/obj/runtime/heap/%.c.o,api alloc stats) $(O)/obj/runtime/gc/cycle.c.o $(O)/obj/runtime/gc/pace.c.o \
                  $(O)/obj/runtime/sched/cpu.c.o $(O)/obj/runtime/sched/go.c.o $(O)/obj/runtime/stack/api.c.o \
                  $(O)/obj/runtime/sync/% $(O)/obj/runtime/chan/% $(O)/obj/runtime/time/% $(O)/obj/runtime/context/% $(O)/obj/runtime/panic/%
 kernel_link := $(if $(filter host-tests/%,$(APP)),$(kernel_objs),$(runtime_obj))

@@ -129,6 +129,12 @@ bool arch_ctx_where(const struct arch_ctx *ctx,
                     bool (*readable)(uintptr_t va, size_t n), uintptr_t *pc,
                     uintptr_t *fp, const struct trap_frame **tf);
 
+// What a collector has to look at of who left ctx: returns the lowest address of its
+// stack that it uses (0: it has ended, or is not yet made), and sets the memory where the registers of who was
+// interrupted are kept (*bytes 0: on the stack). Context: it is at rest.
+uintptr_t arch_ctx_saved(const struct arch_ctx *ctx, const void **registers,
+                         size_t *bytes);
+
 // Goes to a context and forgets where it is. Interrupts are on afterwards.
 NORETURN void arch_ctx_leave(const struct arch_ctx *to);
 

@@ -17,6 +17,7 @@
 #include "boot/pvh.h"
 #include "mm/mm.h"
 #include "runtime/debug/debug.h"
+#include "runtime/gc/gc.h"
 #include "runtime/heap/heap.h"
 #include "runtime/libc/libc.h"
 #include "runtime/sched/sched.h"
@@ -280,6 +281,7 @@ static void second_stage(void)
     stack_init();
     input_init();
     heap_init();
+    gc_init((uintptr_t)data_start, (uintptr_t)bss_end);
     pages_arm = arm_heap_timer;
     sched_on_pending(serve);
     start_cpus();

@@ -311,7 +311,7 @@ static uint64_t take_word(struct call *c, uint64_t word, uintptr_t *base)
     return bits;
 }
 
-static void collect_call(void *arg)
+static void harvest_call(void *arg)
 {
     struct call *c = arg;
 
@@ -326,6 +326,15 @@ static void collect_call(void *arg)
     if (watched(r) && harvest(r))
         shoot_ring(r);
     spin_unlock(&mm_lock);
+}
+
+static void collect_call(void *arg)
+{
+    struct call *c = arg;
+
+    harvest_call(c);
+    if (c->result != 0)
+        return;
     for (uint64_t word = 0;; word++) {
         uintptr_t base;
         uint64_t bits = take_word(c, word, &base);
@@ -349,6 +358,51 @@ long dirty_collect(int client, uintptr_t va,
     return c.result;
 }
 
+int dirty_harvest(int client, uintptr_t va)
+{
+    struct call c = {.client = client, .va = va};
+
+    vm_run(harvest_call, &c);
+    return (int)c.result;
+}
+
+struct next_call {
+    int client;
+    uintptr_t va, base;
+    uint64_t word, bits;
+};
+
+static void next_call(void *arg)
+{
+    struct next_call *c = arg;
+
+    spin_lock(&mm_lock);
+    struct region *r = region_find(c->va);
+    struct dirty_log *l = r != NULL ? log_of(r, c->client) : NULL;
+
+    for (; l != NULL && c->word * 64 < l->npages; c->word++) {
+        c->bits = l->bits[c->word];
+        if (c->bits == 0)
+            continue;
+        l->bits[c->word] = 0;
+        c->base = r->start + c->word++ * 64 * PAGE_SIZE;
+        break;
+    }
+    spin_unlock(&mm_lock);
+}
+
+bool dirty_next(int client, uintptr_t va, uint64_t *word, uintptr_t *base,
+                uint64_t *bits)
+{
+    struct next_call c = {.client = client, .va = va, .word = *word};
+
+    arch_on_system_stack(next_call, &c);
+    *word = c.word;
+    *base = c.base;
+    *bits = c.bits;
+    return c.bits != 0;
+}
+
 void dirty_again(int client, uintptr_t page)
 {
     spin_lock(&mm_lock);
@@ -368,6 +422,63 @@ void dirty_mark(uintptr_t va)
     if (r != NULL)
         dirty_note(r, align_down(va, PAGE_SIZE));
     spin_unlock(&mm_lock);
+}
+
+size_t dirty_take(uintptr_t *va, uintptr_t end, uintptr_t *pages, size_t room)
+{
+    size_t n = 0;
+
+    while (*va < end) {
+        struct pt_run run = pt_run(*va, end);
+        size_t each = run.level == 1 ? 1 : run.n; // pages of an entry
+        size_t i = 0;
+
+        for (; i < pt_run_entries(&run); i++) {
+            if (n + each > room)
+                break;
+            if (!clear_dirty(&run.e[i]))
+                continue;
+            for (size_t k = i * each; k < (i + 1) * each; k++) {
+                struct region *r;
+
+                pages[n++] = *va + k * PAGE_SIZE;
+                if (clients != 0 && (r = region_find(pages[n - 1])) != NULL &&
+                    watched(r))
+                    dirty_note(r, pages[n - 1]);
+            }
+        }
+        if (i < pt_run_entries(&run)) {
+            *va += i * each * PAGE_SIZE;
+            return n;
+        }
+        *va += run.n * PAGE_SIZE;
+    }
+    return n;
+}
+
+void dirty_shoot(void)
+{
+    mm_shootdown(0, 0);
+}
+
+uint64_t dirty_present(uintptr_t va, size_t n)
+{
+    uintptr_t end = va + n * PAGE_SIZE;
+    uint64_t bits = 0;
+    size_t at = 0;
+
+    while (va < end) {
+        struct pt_run run = pt_run(va, end);
+        size_t each = run.level == 1 ? 1 : run.n;
+
+        for (size_t i = 0; i < pt_run_entries(&run); i++) {
+            for (size_t k = 0; k < each && pte_present(pt_get(&run.e[i])); k++)
+                bits |= UINT64_C(1) << (at + i * each + k);
+        }
+        at += run.n;
+        va += run.n * PAGE_SIZE;
+    }
+    return bits;
 }
 
 // ---- regions that are cut or go ----

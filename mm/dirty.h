@@ -30,6 +30,14 @@ MUST_USE int dirty_watch(int client, uintptr_t va);
 long dirty_collect(int client, uintptr_t va,
                    void (*visit)(uintptr_t page, void *arg), void *arg);
 
+// The two halves of it. dirty_harvest notes what is dirty and returns 0 or -EINVAL;
+// then dirty_next, again and again, takes noted pages out, 64 neighbours at a time:
+// sets their first address and a bit for each, *word is where to look (0 at first).
+// False: there are no more. Who calls reads them where it likes. Context: as above.
+MUST_USE int dirty_harvest(int client, uintptr_t va);
+bool dirty_next(int client, uintptr_t va, uint64_t *word, uintptr_t *base,
+                uint64_t *bits);
+
 // Notes a page again that visit was called for, for this client only.
 // Context: visit of dirty_collect.
 void dirty_again(int client, uintptr_t page);
@@ -37,6 +45,19 @@ void dirty_again(int client, uintptr_t page);
 // A page was written through the direct map: note it as if stored to.
 // Context: mm_lock not held, system stack.
 void dirty_mark(uintptr_t va);
+
+// For who keeps no bitmap here: clears D of the pages of [*va, end), from *va on, and
+// stores the addresses of those that had it, at most `room`. Returns how many; *va is
+// where it came to. Other clients' logs are noted. The caller shoots down what it got
+// (dirty_shoot) before it reads the pages. Context: mm_lock held, system stack.
+size_t dirty_take(uintptr_t *va, uintptr_t end, uintptr_t *pages, size_t room);
+
+// Drops all translations on all CPUs. Context: mm_lock not held.
+void dirty_shoot(void);
+
+// Which of n pages (at most 64) from va on have a frame: bit i for page i. Context: as
+// dirty_take.
+uint64_t dirty_present(uintptr_t va, size_t n);
 
 // ---- for mm/, mm_lock held ----
 

@@ -75,6 +75,19 @@ bool arch_ctx_where(const struct arch_ctx *ctx,
     return true;
 }
 
+uintptr_t arch_ctx_saved(const struct arch_ctx *ctx, const void **registers,
+                         size_t *bytes)
+{
+    const char *area = ctx->full;
+
+    *registers = area;
+    *bytes = area != NULL ? arch_full_size() : 0;
+    return area != NULL
+               ? ((const struct trap_frame *)(area + arch_fpu_size()))->rsp -
+                     RED_ZONE
+               : ctx->rsp;
+}
+
 void trap_called(void);
 
 bool arch_trap_call(struct trap_frame *tf,

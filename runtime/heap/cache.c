@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "runtime/heap/central.h"
+#include "runtime/heap/collect.h"
 #include "runtime/heap/debug.h"
 #include "runtime/heap/memory.h"
 #include "runtime/heap/owned.h"
@@ -119,6 +120,7 @@ static bool fill(struct cache *c, unsigned class, enum heap_kind kind)
     void **bottom = c->stack[i].top;
     unsigned n = owned_take(c, s, batch_of(class), bottom, &fresh);
 
+    collect_count(kind, n * heap_classes[class].size);
     c->stack[i].top += n;
     c->clean[i] = fresh ? cache_sum(&c->stack[i]) : UINT64_MAX;
     return true;
@@ -157,7 +159,15 @@ struct alloc_call {
     enum heap_kind kind;
     void *p;
     bool fresh;
+    bool publish; // its alloc bit is not set
 };
+
+// Whether an object has to be clear before anybody sees it (R16).
+static bool must_clear(const struct alloc_call *a)
+{
+    return !a->fresh && (a->kind == HEAP_SCAN ||
+                         (unlikely(collect_checks) && a->kind == HEAP_MANUAL));
+}
 
 static void count_slow(struct cache *c, unsigned class, enum heap_kind kind)
 {
@@ -175,6 +185,7 @@ static void *take_slot(struct cache *c, unsigned class, struct alloc_call *a)
     if (s == NULL)
         return NULL;
     count_slow(c, class, a->kind);
+    collect_count(a->kind, heap_classes[class].size);
     return owned_take_one(c, s, heap_debug_pick(s->nfree), &a->fresh);
 }
 
@@ -183,8 +194,12 @@ static void *take_cached(struct cache *c, unsigned class, struct alloc_call *a)
 {
     unsigned i = cache_index(class, a->kind);
 
-    if (c->stack[i].top[-1] == NULL && !fill(c, class, a->kind))
-        return NULL;
+    if (c->stack[i].top[-1] == NULL) {
+        if (unlikely(collect_checks) && a->kind == HEAP_MANUAL)
+            return take_slot(c, class, a); // to be cleared
+        if (!fill(c, class, a->kind))
+            return NULL;
+    }
     return pop(c, i, &a->fresh);
 }
 
@@ -212,6 +227,10 @@ static void alloc_small(void *arg)
     }
     a->p = class < CACHE_CLASSES && !heap_debug_on ? take_cached(c, class, a)
                                                    : take_slot(c, class, a);
+    if (a->p != NULL && must_clear(a)) {
+        collect_clear((uintptr_t)a->p, heap_classes[class].size);
+        a->fresh = true;
+    }
     // Release: whoever sees the bit sees an object in its initial state (R16).
     if (a->p != NULL)
         arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)a->p / 16);
@@ -231,9 +250,13 @@ static void alloc_large(void *arg)
     spin_unlock(&heap_lock);
     if (s == NULL)
         return;
+    collect_count(a->kind, span_bytes(s));
     a->p = (void *)span_base(s);
     a->fresh = s->fresh == 0;
-    arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)a->p / 16);
+    // One that is cleared first is published after that, by who may take long.
+    a->publish = must_clear(a);
+    if (!a->publish)
+        arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)a->p / 16);
 }
 
 // The size of small objects to ask for so that they are aligned: a class whose
@@ -254,16 +277,24 @@ static void *alloc_slow(size_t n, enum heap_kind kind, size_t align,
                         bool *fresh)
 {
     size_t small = aligned_size(n, align);
-    struct alloc_call a = {small != 0 ? small : n, align, kind, NULL, false};
+    struct alloc_call a = {
+        small != 0 ? small : n, align, kind, NULL, false, false};
     void (*call)(void *) = small != 0 ? alloc_small : alloc_large;
 
     if (heap_debug_on && heap_debug_refuse())
         return NULL;
     unsigned tried = 0;
 
+    if (kind != HEAP_MANUAL && collector.assist != NULL)
+        collector.assist();
     do
         arch_on_system_stack(call, &a);
     while (a.p == NULL && heap_get_memory(n, &tried));
+    if (a.publish) {
+        memset(a.p, 0, align_up(a.n, HEAP_PAGE));
+        arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)a.p / 16);
+        a.fresh = true;
+    }
     if (heap_debug_on && a.p != NULL) {
         heap_debug_allocated(a.p, n, heap_usable(a.p));
         a.fresh = false;
@@ -277,8 +308,13 @@ static void *alloc_cached(size_t n, enum heap_kind kind, bool *fresh)
     if (is_tiny(n, kind))
         return NULL;
     preempt_disable();
-    void *p = pop(arch_local(), cache_index(heap_class_of(n), kind), fresh);
+    unsigned class = heap_class_of(n);
+    void *p = pop(arch_local(), cache_index(class, kind), fresh);
 
+    if (p != NULL && kind == HEAP_SCAN && !*fresh) {
+        memset(p, 0, heap_classes[class].size); // R16
+        *fresh = true;
+    }
     if (p != NULL)
         arch_bit_set(PAGES_ALLOC_BITS, (uintptr_t)p / 16);
     preempt_enable();
@@ -391,9 +427,13 @@ static void free_slot(struct cache *c, struct span *s, unsigned slot,
         return;
     }
     arch_bit_clear(PAGES_ALLOC_BITS, va / 16);
-    unsigned index = c->classes[s->page];
+    if (s->kind != HEAP_MANUAL)
+        collect_unwhiten(va);
+    unsigned index = !heap_debug_on && cache_takes(s->class)
+                         ? cache_index(s->class, s->kind)
+                         : 0;
 
-    if (index == 0) {
+    if (index == 0 || c->stack[index].top == no_stack) {
         owned_put_back(c, &f->p, 1);
         return;
     }
@@ -452,6 +492,8 @@ static void free_call(void *arg)
         // Again, under the lock: two may free it at once.
         if (span_of(va) == s && is_allocated(va)) {
             arch_bit_clear(PAGES_ALLOC_BITS, va / 16);
+            if (s->kind != HEAP_MANUAL)
+                collect_unwhiten(va);
             span_delete_large(&c->source, s);
         } else {
             f->wrong = "freed twice";

@@ -7,6 +7,7 @@
 
 #include "runtime/heap/central.h"
 
+#include "runtime/heap/collect.h"
 #include "runtime/heap/memory.h"
 
 struct list {
@@ -92,7 +93,7 @@ struct span *central_take(unsigned class, enum heap_kind kind)
 static bool place(struct list *l, struct span *s, unsigned freeing)
 {
     bool empty =
-        span_is_empty(s) &&
+        span_is_empty(s) && !collect_holding &&
         atomic_load_explicit(&s->freeing, memory_order_acquire) == freeing &&
         !atomic_load_explicit(&s->queued, memory_order_acquire);
 

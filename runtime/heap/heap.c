@@ -7,6 +7,7 @@
 #include "arch/option.h"
 #include "runtime/heap/cache.h"
 #include "runtime/heap/central.h"
+#include "runtime/heap/collect.h"
 #include "runtime/heap/debug.h"
 #include "runtime/heap/memory.h"
 #include "runtime/heap/report.h"
@@ -154,7 +155,12 @@ bool heap_get_memory(size_t n, unsigned *tried)
         if (heap_memory_reclaim((n + PAGE_SIZE - 1) / PAGE_SIZE))
             return true;
     }
-    if (*tried == 1) { // what the caches of other CPUs hold
+    if (*tried == 1) { // what is dead
+        ++*tried;
+        if (collector.collect != NULL && collector.collect())
+            return true;
+    }
+    if (*tried == 2) { // what the caches of other CPUs hold
         ++*tried;
         if (flush_others())
             return true;
@@ -228,6 +234,9 @@ static void move_call(void *arg)
     struct move_call *m = arg;
     size_t bytes = align_up(m->bytes, PAGE_SIZE);
 
+    // Markers know what they have read by its address (R25): it is copied then.
+    if (collect_holding)
+        return;
     // Pages that were used before, or filled just now, have frames: they go first.
     if (m->to->fresh != 0 || heap_debug_on)
         heap_memory_drop(span_base(m->to), bytes);
@@ -256,7 +265,13 @@ static void resize_call(void *arg)
     struct resize_call *r = arg;
 
     spin_lock(&heap_lock);
+    size_t had = span_bytes(r->s);
+
     r->done = span_resize(r->s, r->npages);
+    // Nobody shall find pointers there that were left by others.
+    if (r->done && span_bytes(r->s) > had &&
+        (r->s->kind == HEAP_SCAN || unlikely(collect_checks)))
+        heap_memory_drop(span_base(r->s) + had, span_bytes(r->s) - had);
     spin_unlock(&heap_lock);
 }
 

@@ -72,6 +72,11 @@ void heap_memory_drop(uintptr_t va, size_t bytes)
     region_discard(va, va + bytes);
 }
 
+bool heap_memory_has_frame(uintptr_t va)
+{
+    return mm_readable(va, 1);
+}
+
 uint64_t heap_memory_enlarge(uintptr_t va, size_t bytes)
 {
     return region_promote(va, va + bytes) * (2 * MIB);

@@ -21,6 +21,9 @@ void heap_memory_uncharge(uint64_t frames);
 // Gives the frames of [va, va + bytes) back: it reads as zero afterwards.
 void heap_memory_drop(uintptr_t va, size_t bytes);
 
+// Whether a page has a frame, or is one of the zeros.
+bool heap_memory_has_frame(uintptr_t va);
+
 // Gives [va, va + bytes) large pages as far as there are any. What is dropped of it
 // later is a whole such range. Returns bytes in large pages.
 uint64_t heap_memory_enlarge(uintptr_t va, size_t bytes);

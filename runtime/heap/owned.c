@@ -15,8 +15,11 @@
 #include <string.h>
 
 #include "runtime/heap/central.h"
+#include "runtime/heap/collect.h"
 #include "runtime/heap/debug.h"
 #include "runtime/heap/memory.h"
+
+enum { SWEEPS = 4 }; // steps before a new span is made
 
 // Heap pages of empty spans that a CPU keeps. [c]
 static uint64_t empty_pages_max;
@@ -56,7 +59,9 @@ static void unlist(struct cache *c, struct span *s)
 
 static void set_classes(struct cache *c, const struct span *s, bool mine)
 {
-    unsigned i = mine && !heap_debug_on && cache_takes(s->class)
+    // Not of collected ones: their white bits must be cleared (collect.h).
+    unsigned i = mine && !heap_debug_on && s->kind == HEAP_MANUAL &&
+                         cache_takes(s->class)
                      ? cache_index(s->class, s->kind)
                      : 0;
 
@@ -84,6 +89,14 @@ static void slots_freed(struct cache *c, struct span *s, unsigned n)
     c->empty_pages += s->npages;
     if (c->empty_pages > empty_pages_max)
         disown(c, s);
+}
+
+void owned_freed(struct cache *c, struct span *s, const uint64_t *slots,
+                 unsigned n)
+{
+    for (unsigned w = 0; w < span_words(s); w++)
+        span_free_bits(s)[w] |= slots[w];
+    slots_freed(c, s, n);
 }
 
 void owned_put_back(struct cache *c, void **p, size_t n)
@@ -197,6 +210,14 @@ struct span *owned_find(struct cache *c, unsigned class, enum heap_kind kind)
     }
     struct span *s = central_take(class, kind);
 
+    // What is dead comes before what is new.
+    for (int i = 0;
+         s == NULL && kind != HEAP_MANUAL && i < SWEEPS && collect_sweep_some();
+         i++) {
+        if (*head != NULL)
+            return *head;
+        s = central_take(class, kind);
+    }
     if (s == NULL)
         s = span_new(&c->source, class, kind);
     if (s == NULL)

@@ -22,6 +22,10 @@ void *owned_take_one(struct cache *c, struct span *s, unsigned skip,
 // of one span are often neighbours here too.
 void owned_put_back(struct cache *c, void **p, size_t n);
 
+// n slots of a span of this CPU, whose alloc bits are clear, are free: by their bits.
+void owned_freed(struct cache *c, struct span *s, const uint64_t *slots,
+                 unsigned n);
+
 // Tells the owner of a span that somebody, who counts in s->freeing, has set bits
 // in `remote`. True: the span is deleted, and the count with it.
 MUST_USE bool owned_tell(struct cache *c, struct span *s);

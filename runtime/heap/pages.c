@@ -66,6 +66,7 @@ static uint64_t idle_pages(void)
     return pages_stats.promised - (pages_stats.total - pages_stats.free);
 }
 _Atomic uint64_t pages_granules;
+_Atomic bool pages_have_white; // [heap_lock] to set
 
 static uint32_t cpus_with_classes[ARCH_MAX_CPUS / 32];
 static unsigned cpus_count; // bits set in it
@@ -82,6 +83,12 @@ static unsigned cpus_count; // bits set in it
 #define AT_SUMS    (AT_CHUNKS + MAX_CHUNKS * sizeof(struct chunk))
 #define SUMS_BYTES (MAX_CHUNKS * 2 * sizeof(struct sum))
 #define AT_CLASSES align_up(AT_SUMS + SUMS_BYTES, PAGE_SIZE)
+
+_Static_assert(MAX_PAGES * sizeof(struct span *) >=
+                   MAX_CHUNKS *
+                           (sizeof(struct chunk) + 2 * sizeof(struct sum)) +
+                       PAGE_SIZE,
+               "the white bits lie behind");
 
 uint8_t *pages_classes(unsigned cpu)
 {
@@ -353,6 +360,9 @@ static bool map_tables(uint64_t first, uint64_t n) // pages
         chunk /= FAN;
         chunks = chunks / FAN + 1;
     }
+    if (ok && pages_have_white)
+        ok = heap_memory_meta(PAGES_AT_WHITE + first * (HEAP_PAGE / 128),
+                              granules / 8);
     for (unsigned cpu = 0; ok && cpu < ARCH_MAX_CPUS; cpu++) {
         if (cpus_with_classes[cpu / 32] >> cpu % 32 & 1)
             ok = heap_memory_meta((uintptr_t)pages_classes(cpu) + first, n);
@@ -367,6 +377,19 @@ bool pages_add_cpu(unsigned cpu)
         return false;
     cpus_with_classes[cpu / 32] |= UINT32_C(1) << cpu % 32;
     cpus_count++;
+    return true;
+}
+
+bool pages_add_white(void)
+{
+    uint64_t bytes = pages_stats.total * (HEAP_PAGE / 128);
+
+    if (pages_have_white)
+        return true;
+    if (bytes > 0 && !heap_memory_meta(PAGES_AT_WHITE, bytes))
+        return false;
+    pages_stats.metadata += bytes;
+    pages_have_white = true;
     return true;
 }
 
@@ -395,7 +418,8 @@ static bool grow(uint64_t slack, uint64_t n)
     pages_stats.total += more;
     pages_stats.free += more;
     pages_stats.metadata +=
-        more * (HEAP_PAGE / 128 + sizeof(struct span *)) +
+        more * ((pages_have_white ? 2u : 1u) * (HEAP_PAGE / 128) +
+                sizeof(struct span *)) +
         chunks * (sizeof(struct chunk) + sizeof(struct sum)) +
         more * cpus_count;
     climb(chunk, chunk + chunks - 1);

@@ -120,6 +120,16 @@ static inline struct span **pages_spans(void)
     return (struct span **)PAGES_AT_SPANS;
 }
 
+// Bit per granule, behind all tables: see collect.h. Mapped from the first collected
+// span on, as far as the heap goes.
+#define PAGES_AT_WHITE                                                         \
+    (PAGES_AT_SPANS + (ARCH_HEAP_SIZE >> HEAP_PAGE_SHIFT) *                    \
+                          (2 * sizeof(struct span *) + ARCH_MAX_CPUS))
+
+// Maps it, once. False: no memory.
+MUST_USE bool pages_add_white(void);
+extern _Atomic bool pages_have_white;
+
 // A CPU's byte per page; see cache.h.
 uint8_t *pages_classes(unsigned cpu);
 

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "runtime/heap/collect.h"
 #include "runtime/heap/memory.h"
 
 #define ROW(size_, pages_)                                                     \
@@ -50,14 +51,32 @@ struct span *span_of(uintptr_t va)
 
 // ---- structs ----
 
-static size_t struct_size(unsigned class)
+static size_t struct_size(unsigned class, unsigned kind)
 {
-    size_t words = (heap_classes[class].slots + 63u) / 64;
+    size_t words = class != 0 ? (heap_classes[class].slots + 63u) / 64 : 0;
+    size_t gray = words > 0 ? words : 1;
 
-    return align_up(sizeof(struct span) +
-                        (class != 0 ? 2 * words * sizeof(uint64_t) : 0) +
-                        (class == HEAP_CLASS_TINY ? words * 128 : 0),
+    return align_up(sizeof(struct span) + 2 * words * sizeof(uint64_t) +
+                        (class == HEAP_CLASS_TINY ? words * 128 : 0) +
+                        (kind == HEAP_SCAN ? sizeof(struct span_gray) +
+                                                 gray * sizeof(uint64_t)
+                                           : 0),
                     META_UNIT);
+}
+
+// The white bits of collected objects.
+static bool have_white(enum heap_kind kind, bool locked)
+{
+    bool ok = kind == HEAP_MANUAL || pages_have_white;
+
+    if (ok)
+        return true;
+    if (!locked)
+        spin_lock(&heap_lock);
+    ok = pages_add_white();
+    if (!locked)
+        spin_unlock(&heap_lock);
+    return ok;
 }
 
 // ---- spans ----
@@ -74,8 +93,9 @@ static void enter(uint64_t page, uint64_t n, struct span *value)
 static struct span *prepare(struct span_source *from, uint64_t npages,
                             unsigned class, enum heap_kind kind)
 {
-    struct span *s =
-        npages <= UINT32_MAX ? meta_new(&from->meta, struct_size(class)) : NULL;
+    struct span *s = npages <= UINT32_MAX && have_white(kind, class == 0)
+                         ? meta_new(&from->meta, struct_size(class, kind))
+                         : NULL;
 
     if (s == NULL)
         return NULL;
@@ -107,7 +127,7 @@ struct span *span_new(struct span_source *from, unsigned class,
     uint64_t page = page_cache_alloc(&from->pages, s->npages, &zero);
 
     if (page == HEAP_NO_PAGE) {
-        meta_free(&from->meta, s, struct_size(class));
+        meta_free(&from->meta, s, struct_size(class, kind));
         return NULL;
     }
     s->nfree = s->slots;
@@ -123,7 +143,7 @@ void span_delete(struct span_source *from, struct span *s)
 {
     enter(s->page, s->npages, NULL);
     page_cache_free(&from->pages, s->page, s->npages);
-    meta_free(&from->meta, s, struct_size(s->class));
+    meta_free(&from->meta, s, struct_size(s->class, s->kind));
 }
 
 struct span *span_new_large(struct span_source *from, uint64_t npages,
@@ -137,7 +157,7 @@ struct span *span_new_large(struct span_source *from, uint64_t npages,
     uint64_t page = pages_alloc(npages, align > 1 ? align : 1, &zero);
 
     if (page == HEAP_NO_PAGE) {
-        meta_free(&from->meta, s, struct_size(0));
+        meta_free(&from->meta, s, struct_size(0, kind));
         return NULL;
     }
     publish(s, page, zero);
@@ -146,16 +166,44 @@ struct span *span_new_large(struct span_source *from, uint64_t npages,
     return s;
 }
 
+static struct span *held_large; // [heap_lock] freed while pages were held
+
+static void free_pages(struct span *s)
+{
+    // So that idle pages can be given back one by one.
+    if (s->huge)
+        heap_memory_drop(span_base(s), span_bytes(s));
+    pages_free(s->page, s->npages);
+    s->npages = 0;
+}
+
 void span_delete_large(struct span_source *from, struct span *s)
 {
     span_large.frees++;
     span_large.freed_bytes += span_bytes(s);
     enter(s->page, s->npages, NULL);
-    // So that idle pages can be given back one by one.
-    if (s->huge)
-        heap_memory_drop(span_base(s), span_bytes(s));
-    pages_free(s->page, s->npages);
-    meta_free(&from->meta, s, struct_size(0));
+    if (!collect_holding) {
+        free_pages(s);
+        meta_free(&from->meta, s, struct_size(0, s->kind));
+        return;
+    }
+    atomic_thread_fence(memory_order_seq_cst); // see collect_scans
+    if (!collect_is_scanned(s))
+        free_pages(s);
+    s->next = held_large;
+    held_large = s;
+}
+
+void span_delete_held(struct span_source *from)
+{
+    while (held_large != NULL) {
+        struct span *s = held_large;
+
+        held_large = s->next;
+        if (s->npages > 0)
+            free_pages(s);
+        meta_free(&from->meta, s, struct_size(0, s->kind));
+    }
 }
 
 bool span_resize(struct span *s, uint64_t npages)
@@ -163,7 +211,7 @@ bool span_resize(struct span *s, uint64_t npages)
     uint64_t had = s->npages;
     bool zero;
 
-    if (npages > UINT32_MAX || (s->huge && npages < had))
+    if (npages > UINT32_MAX || ((s->huge || collect_holding) && npages < had))
         return false;
     if (npages > had) {
         if (!pages_take(s->page + had, npages - had, &zero))
@@ -187,19 +235,26 @@ unsigned span_drain(struct span *s)
 
     for (unsigned w = 0; w < span_words(s); w++) {
         // Acquire: what was done with the objects before they were freed.
-        uint64_t came = atomic_exchange_explicit(&span_remote_bits(s)[w], 0,
-                                                 memory_order_acquire);
+        uint64_t came =
+            atomic_load_explicit(&span_remote_bits(s)[w], memory_order_seq_cst);
 
-        free[w] |= came;
-        for (; came != 0; came &= came - 1) {
-            unsigned slot = w * 64 + (unsigned)__builtin_ctzll(came);
+        if (came == 0)
+            continue;
+        for (uint64_t rest = came; rest != 0; rest &= rest - 1) {
+            unsigned slot = w * 64 + (unsigned)__builtin_ctzll(rest);
             uintptr_t va = span_object(s, slot);
 
             if (!arch_bit_clear(PAGES_ALLOC_BITS, va / 16))
                 panic("heap: object 0x%lx was freed twice, on two CPUs",
                       (unsigned long)va);
+            if (s->kind != HEAP_MANUAL)
+                collect_unwhiten(va);
             n++;
         }
+        // Release, and last: who finds no bit here finds no alloc bit.
+        atomic_fetch_and_explicit(&span_remote_bits(s)[w], ~came,
+                                  memory_order_release);
+        free[w] |= came;
     }
     s->nfree = (uint16_t)(s->nfree + n);
     return n;

@@ -150,6 +150,10 @@ struct span *span_new_large(struct span_source *from, uint64_t npages,
                             uint64_t align, enum heap_kind kind);
 void span_delete_large(struct span_source *from, struct span *s);
 
+// Deletes what span_delete_large has kept while pages were held (collect.h).
+// heap_lock held.
+void span_delete_held(struct span_source *from);
+
 // Gives a large span another length where it lies. False: no room, or no memory.
 // heap_lock held.
 MUST_USE bool span_resize(struct span *s, uint64_t npages);

@@ -41,13 +41,21 @@ static void publish(void *arg)
         g_ready(g);
 }
 
-void event_wait(struct event *e, const char *why)
+void event_wait_idle(struct event *e, const char *why)
 {
     struct wait w = {e, g_current()};
 
-    if (atomic_exchange(&e->happened, false))
+    if (!atomic_exchange(&e->happened, false))
+        g_park(why, publish, &w);
+}
+
+void event_wait(struct event *e, const char *why)
+{
+    if (atomic_load(&e->happened)) {
+        event_wait_idle(e, why);
         return;
+    }
     sched_await_interrupt(1);
-    g_park(why, publish, &w);
+    event_wait_idle(e, why);
     sched_await_interrupt(-1);
 }

@@ -24,6 +24,10 @@ struct event {
 // no-preempt 0.
 void event_wait(struct event *e, const char *why);
 
+// The same where only goroutines make it happen: that it is waited for does not keep
+// the rest from being a deadlock.
+void event_wait_idle(struct event *e, const char *why);
+
 // It has happened: who waits goes on, on this CPU or who steals it. Takes no lock, and
 // is done in some 20 instructions. Context: interrupt; elsewhere with no-preempt
 // above zero.

@@ -22,21 +22,23 @@ enum g_state {
 // Tags: [s] whoever holds it in its state: the CPU that runs it, or the lock of
 // the queue that it is on; [mm] mm_lock; [c] constant while in use.
 struct g {
-    struct arch_ctx ctx;   // [s]
-    struct g *next;        // [s] run queue, wake list, free slots
-    struct _reent *reent;  // [c] C library state, on its stack
-    void *tcb;             // [c] base of %fs
-    const char *name;      // [c]
-    uint64_t id;           // [c] 1 is main
-    uintptr_t low;         // [mm] lowest page that growth has mapped
-    uint32_t window;       // [mm] pages mapped by the last growth
-    int cpu;               // [c] the only one that runs it, or G_ANY_CPU
-    const char *why;       // [s] what it waits for; NULL: for its turn
-    uint64_t since;        // [s] arch_mono_ns() when it began to
-    void *area;            // [s] see preempt.c
-    bool interrupted;      // [s] it left the CPU so: its registers are in area
-    size_t limit;          // [c] bytes that the stack may have
+    struct arch_ctx ctx;  // [s]
+    struct g *next;       // [s] run queue, wake list, free slots
+    struct _reent *reent; // [c] C library state, on its stack
+    void *tcb;            // [c] base of %fs
+    const char *name;     // [c]
+    uint64_t id;          // [c] 1 is main
+    uintptr_t low;        // [mm] lowest page that growth has mapped
+    uint32_t window;      // [mm] pages mapped by the last growth
+    int cpu;              // [c] the only one that runs it, or G_ANY_CPU
+    const char *why;      // [s] what it waits for; NULL: for its turn
+    uint64_t since;       // [s] arch_mono_ns() when it began to
+    void *area;           // [s] see preempt.c
+    size_t limit;         // [c] bytes that the stack may have
+    uint32_t ran;  // [s] sched_epoch when it last left a CPU, or was made
+    uint32_t seen; // sched_epoch when it was last scanned (runtime/gc)
     _Atomic uint8_t state; // enum g_state; relaxed, for reports
+    bool interrupted;      // [s] it left the CPU so: its registers are in area
 
     // Of the slot: these stay when it changes hands.
     uint32_t slots; // [c] how many belong together, this being the highest

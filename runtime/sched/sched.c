@@ -50,6 +50,7 @@ static struct g_tls_image tls = {.align = 16};
 static _Atomic uint64_t next_id = 1; // relaxed: only uniqueness matters
 static _Atomic size_t count;         // of goroutines; relaxed
 static void (*pending_work)(void);   // [c] after boot
+_Atomic uint32_t sched_epoch;        // relaxed: see runtime/gc/stacks.c
 
 _Static_assert(sizeof(struct p) <= PAGE_SIZE, "a page");
 _Static_assert(ARCH_MAX_CPUS <= 64, "bits of idle");
@@ -416,6 +417,8 @@ static void run(struct p *p, struct g *g)
     arch_set_tls(g->tcb);
     arch_ctx_enter(&p->loop, &g->ctx);
     arch_set_current(NULL);
+    // R22: what it has loaded into registers since then nobody has seen.
+    g->ran = atomic_load_explicit(&sched_epoch, memory_order_relaxed);
     if (g->area != NULL && !g->interrupted)
         preempt_forget(p, g);
     if (p->after != NULL) {
@@ -733,6 +736,7 @@ struct g *g_create_limited(void (*fn)(void *), void *arg, const char *name,
     g->name = name;
     g->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
     g->cpu = cpu;
+    g->ran = atomic_load_explicit(&sched_epoch, memory_order_relaxed);
     atomic_fetch_add_explicit(&count, 1, memory_order_relaxed);
     arch_ctx_init(&g->ctx, (void *)align_down((uintptr_t)block, 64), first, t);
     return g;

@@ -99,6 +99,14 @@ void watchdog_init(void);
 // goroutine, no-preempt 0.
 uint64_t sched_stop_world(void (*fn)(void *), void *arg);
 
+// The two halves of it: in between the caller runs on its own stack, which may grow,
+// with no-preempt raised.
+uint64_t sched_world_stop(void);
+void sched_world_start(void);
+
+// Counts up when a collector begins to look at goroutines: who leaves a CPU notes it.
+extern _Atomic uint32_t sched_epoch;
+
 // Brings one goroutine to rest, wherever it is: it has left its CPU with all its
 // registers saved, and runs no more until g_resume(g), whoever wakes it meanwhile.
 // Several callers take turns. Returns false, and there is nothing to resume, if it
@@ -106,6 +114,12 @@ uint64_t sched_stop_world(void (*fn)(void *), void *arg);
 // it to come to no-preempt zero, and for memory for its registers. Context:
 // goroutine, no-preempt 0.
 MUST_USE bool g_suspend(struct g *g);
+
+// Keeps those of n goroutines from running that don't run now, with one interrupt for
+// all: they move to the front of the array, and their number is returned. Who runs, or
+// is held by somebody else, is not among them. Some may have ended. To be let go by
+// g_resume, soon. Context: goroutine, no-preempt 0.
+size_t g_hold_resting(struct g **g, size_t n);
 
 // Lets it go on, if somebody woke it or it had not parked. Context: any but interrupt.
 void g_resume(struct g *g);

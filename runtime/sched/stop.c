@@ -58,10 +58,10 @@ static bool none_stopped(void)
     return none;
 }
 
-uint64_t sched_stop_world(void (*fn)(void *), void *arg)
+uint64_t sched_world_stop(void)
 {
     enum { NAP_NS = 20000 };
-    uint64_t start, ns;
+    uint64_t start;
 
     // Whose turn it is nobody suspends, who may want a turn before he lets go.
     for (preempt_disable(); atomic_exchange(&busy, true); preempt_disable()) {
@@ -75,8 +75,11 @@ uint64_t sched_stop_world(void (*fn)(void *), void *arg)
     arch_call_others(ask, NULL);
     while (!all_stopped())
         arch_relax();
-    ns = arch_mono_ns() - start;
-    arch_on_system_stack(fn, arg);
+    return arch_mono_ns() - start;
+}
+
+void sched_world_start(void)
+{
     atomic_store(&stop_wanted, false);
     for (unsigned cpu = 0; cpu < arch_cpu_count(); cpu++) {
         if (cpu != arch_cpu_id())
@@ -84,5 +87,13 @@ uint64_t sched_stop_world(void (*fn)(void *), void *arg)
     }
     atomic_store(&busy, false);
     preempt_enable();
+}
+
+uint64_t sched_stop_world(void (*fn)(void *), void *arg)
+{
+    uint64_t ns = sched_world_stop();
+
+    arch_on_system_stack(fn, arg);
+    sched_world_start();
     return ns;
 }

@@ -192,6 +192,34 @@ bool g_suspend(struct g *g)
     return false;
 }
 
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+size_t g_hold_resting(struct g **g, size_t n)
+{
+    size_t kept = 0, out = 0;
+
+    turn_take();
+    for (size_t i = 0; i < n; i++) {
+        uint8_t held = NOT_HELD;
+
+        if (g[i] != g_current() &&
+            atomic_compare_exchange_strong(&g[i]->held, &held, HELD))
+            g[kept++] = g[i];
+    }
+    arch_call_others(nothing, NULL); // the barrier
+    for (size_t i = 0; i < kept; i++) {
+        if (runs_somewhere(g[i]))
+            g_resume(g[i]);
+        else
+            g[out++] = g[i];
+    }
+    turn_give();
+    return out;
+}
+
 void g_resume(struct g *g)
 {
     if (atomic_exchange(&g->held, NOT_HELD) == HELD_READY)

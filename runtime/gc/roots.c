@@ -1,0 +1,128 @@
+// See gc.h.
+//
+// Memory that is stored to while it is marked is scanned again, found by the D bits of
+// its pages: first they are cleared, then shot down, and only then is the page read. So
+// a store that was not seen sets D for the next round (R15).
+//
+// Source: Boehm, Demers, Shenker: Mostly parallel garbage collection (PLDI 1991).
+
+#include "mm/mm.h"
+#include "runtime/gc/gc.h"
+#include "runtime/heap/debug.h"
+#include "runtime/sched/p.h"
+
+enum { PAGES = 64 }; // of the image that are looked at together
+
+static struct {
+    uintptr_t lo, hi;
+} image;                // [c]
+static int client = -1; // of mm/dirty
+static bool watching;
+
+void roots_init(uintptr_t data, uintptr_t end)
+{
+    image.lo = align_down(data, PAGE_SIZE);
+    image.hi = align_up(end, PAGE_SIZE);
+}
+
+// ---- the image ----
+
+struct image_call {
+    uintptr_t at;
+    size_t n;
+    uintptr_t pages[PAGES];
+};
+
+static void image_take(void *arg)
+{
+    struct image_call *c = arg;
+
+    spin_lock(&mm_lock);
+    c->n = dirty_take(&c->at, image.hi, c->pages, PAGES);
+    spin_unlock(&mm_lock);
+}
+
+static uint64_t rescan_image(struct marker *m)
+{
+    struct image_call c = {.at = image.lo};
+    uint64_t n = 0;
+
+    while (c.at < image.hi) {
+        arch_on_system_stack(image_take, &c);
+        if (c.n > 0)
+            dirty_shoot();
+        for (size_t i = 0; i < c.n && m != NULL; i++)
+            mark_range(m, c.pages[i], c.pages[i] + PAGE_SIZE);
+        n += c.n;
+    }
+    return n;
+}
+
+// ---- the heap ----
+
+static uint64_t rescan_heap(struct marker *m)
+{
+    uint64_t word = 0, bits, n = 0;
+    uintptr_t base;
+
+    if (dirty_harvest(client, ARCH_HEAP_BASE) != 0)
+        panic("gc: the heap is not watched any more");
+    while (dirty_next(client, ARCH_HEAP_BASE, &word, &base, &bits)) {
+        for (; bits != 0 && m != NULL; bits &= bits - 1) {
+            uintptr_t va = base + (uintptr_t)__builtin_ctzll(bits) * PAGE_SIZE;
+
+            n += mark_page(m, va);
+        }
+    }
+    return n;
+}
+
+bool roots_begin(void)
+{
+    if (client < 0)
+        client = dirty_client_new();
+    if (client >= 0 && !watching)
+        watching = dirty_watch(client, ARCH_HEAP_BASE) == 0;
+    if (!watching)
+        return false;
+    (void)rescan_image(NULL);
+    (void)rescan_heap(NULL);
+    return true;
+}
+
+static bool scan_guarded(void *p, size_t n, enum heap_kind kind, void *arg)
+{
+    if (kind != HEAP_NOSCAN)
+        mark_range(arg, (uintptr_t)p, align_down((uintptr_t)p + n, 8));
+    return true;
+}
+
+void roots_scan(struct marker *m)
+{
+    mark_range(m, image.lo, image.hi);
+    mark_manual(m, 0, m->heap_bytes >> HEAP_PAGE_SHIFT);
+}
+
+uint64_t roots_rescan(struct marker *m)
+{
+    return rescan_image(m) + rescan_heap(m);
+}
+
+void roots_scan_always(struct marker *m)
+{
+    for (unsigned cpu = 0; cpu < arch_cpu_count(); cpu++) {
+        const struct p *p = p_of_cpu(cpu);
+
+        if (p != NULL)
+            mark_range(m, (uintptr_t)p->timers.first,
+                       (uintptr_t)(p->timers.first + FIRST_TIMERS));
+    }
+    if (heap_debug_guards())
+        (void)heap_debug_walk(scan_guarded, m);
+}
+
+void roots_check(struct marker *m)
+{
+    mark_check_range(m, image.lo, image.hi, "a variable");
+    mark_check_pages(m, 0, m->heap_bytes >> HEAP_PAGE_SHIFT);
+}

@@ -1,0 +1,79 @@
+// The garbage collector.
+//
+// Objects that gn_alloc gives as GN_SCAN or GN_NOSCAN, and those of the macros below,
+// are freed when nothing points to them any more: no variable of the program, no
+// goroutine's stack or register, no block of malloc, and no other object that is
+// reachable. A pointer into an object keeps it, wherever it points; one just past its
+// end does so in registers and on stacks, in memory only with GN_PAST_END.
+//
+// It runs while the program does, without a barrier: which objects changed meanwhile is
+// seen by the hardware's dirty bits. Memory of gn_map is not looked at.
+//
+// A pointer that is hidden (stored as a number that is changed, or in a file) keeps
+// nothing. Pointers move in whole aligned words.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <gneiss/heap.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// An object of a type, cleared; of n in a row; of n bytes without pointers. NULL and
+// errno ENOMEM: there is no memory, even after a collection. Context: goroutine; may
+// block.
+#define gn_new(T)          ((T *)gn_alloc(sizeof(T), GN_SCAN, 0))
+#define gn_new_array(T, n) ((T *)gn_alloc_array((n), sizeof(T), GN_SCAN))
+#define gn_new_bytes(n)    gn_alloc((n), GN_NOSCAN, 0)
+
+// n objects of `size` bytes in a row; as gn_alloc. ENOMEM also if their product is no
+// size.
+void *gn_alloc_array(size_t n, size_t size, enum gn_heap_kind kind)
+    __attribute__((malloc, alloc_size(1, 2)));
+
+// Collects: when it returns, what was unreachable when it was called is free. Several
+// callers share a collection. Context: goroutine; blocks.
+//
+// Source: Go, runtime.GC.
+void gn_gc(void);
+
+// How much the heap may grow, in per cent of what was reachable, before the next
+// collection begins; negative: none begins by itself. At the start: the boot option
+// gc.percent (100). Returns what it was. Context: any but interrupt.
+//
+// Source: Go, debug.SetGCPercent.
+int gn_gc_percent(int percent);
+
+// Keeps what p points into up to here. Context: any.
+static inline void gn_keep_alive(const void *p)
+{
+    __asm__ volatile("" : : "r"(p) : "memory");
+}
+
+// Figures since the start; times in nanoseconds.
+struct gn_gc_stats {
+    uint64_t cycles; // collections that were finished
+    uint64_t forced; // of these, asked for by gn_gc
+    uint64_t live;   // bytes that the last one found reachable
+    uint64_t goal;   // bytes at which the next one should be finished
+    uint64_t freed;  // objects
+    uint64_t freed_bytes;
+    uint64_t stop_ns;     // the world was stopped, in all
+    uint64_t stop_ns_max; // and at the longest
+    uint64_t mark_ns;     // time spent marking while the program ran
+    uint64_t rounds;      // of scanning again what was stored to
+    uint64_t last_rounds; // in the last collection
+    uint64_t final_pages; // dirty pages in its final stop
+    uint64_t final_pages_max;
+};
+
+// Context: any but interrupt.
+void gn_gc_stats(struct gn_gc_stats *s);
+
+#ifdef __cplusplus
+}
+#endif
