@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "host-tests/guest/aside.h"
 #include "host-tests/guest/par.h"
 #include "host-tests/guest/room.h"
 #include "host-tests/guest/settle.h"
@@ -15,23 +16,7 @@
 
 enum { RW = GN_READ | GN_WRITE };
 
-// Blocks that stay whole and out of the way, so that gibibytes take no longer
-// than MOST does: what is left is spread evenly over all of memory. They are
-// bits of a set, since a list in them would be a store to each: the host would
-// have to find memory for all.
-enum {
-    MOST = 256 * MIB / PAGE_SIZE, // frames
-    WHOLE = 9,                    // order
-    BLOCKS = 64 * (GIB / PAGE_SIZE >> WHOLE)
-};
-
-static uint64_t aside[BLOCKS / 64];
-static uint64_t naside; // frames
-
-static uint64_t total(void)
-{
-    return frame_stats().total - naside;
-}
+enum { MOST = 256 * MIB / PAGE_SIZE }; // frames
 
 // ---- frames that somebody keeps, so that no free ones are neighbours ----
 
@@ -50,60 +35,6 @@ static paddr_t pop(uint64_t *list)
 
     *list = *(uint64_t *)arch_direct(p);
     return p;
-}
-
-static void give_back(uint64_t block)
-{
-    aside[block / 64] &= ~(UINT64_C(1) << block % 64);
-    naside -= 1 << WHOLE;
-    frame_free(paddr(block << WHOLE << PAGE_SHIFT), WHOLE);
-}
-
-// Leaves so many frames, about: of n blocks some are free again, as far from
-// each other as can be.
-static void set_aside_call(void *arg)
-{
-    uint64_t leave = *(uint64_t *)arg >> WHOLE, n = 0, nth = 0;
-    paddr_t p;
-
-    while ((p = frame_alloc(WHOLE, FRAME_DIRTY)).raw != 0) {
-        uint64_t block = p.raw / PAGE_SIZE >> WHOLE;
-
-        ASSERT(block < BLOCKS);
-        aside[block / 64] |= UINT64_C(1) << block % 64;
-        n++;
-    }
-    naside = n << WHOLE;
-    for (uint64_t block = 0; block < BLOCKS; block++) {
-        if (!(aside[block / 64] >> block % 64 & 1))
-            continue;
-        nth++;
-        if (nth * leave / n != (nth - 1) * leave / n)
-            give_back(block);
-    }
-}
-
-static void set_aside(uint64_t leave)
-{
-    if (leave >= mm_free_frames())
-        return;
-    arch_on_system_stack(set_aside_call, &leave);
-    mm_charge_stack(naside);
-}
-
-static void bring_back_call(void *arg)
-{
-    (void)arg;
-    for (uint64_t block = 0; block < BLOCKS; block++) {
-        if (aside[block / 64] >> block % 64 & 1)
-            give_back(block);
-    }
-}
-
-static void bring_back(void)
-{
-    mm_uncharge(naside);
-    arch_on_system_stack(bring_back_call, NULL);
 }
 
 static void scatter_call(void *arg)
@@ -193,9 +124,9 @@ static void test_single_frames(void)
     ok(!has_block(1), "no two free frames are a pair");
     for (n = room(); n > 0 && mm_mapping_cost(n * PAGE_SIZE) > room();)
         n--;
-    ok(n + 16 >= min_u64(total() / 3, all - nkept),
+    ok(n + 16 >= min_u64(total_frames() / 3, all - nkept),
        "%llu of %llu frames can be promised", (unsigned long long)n,
-       (unsigned long long)total());
+       (unsigned long long)total_frames());
     p = gn_map(NULL, n * PAGE_SIZE, RW, 0);
     ok(p != NULL, "all of them are one mapping");
     ok(p != NULL && touch_all(p, n * PAGE_SIZE), "which holds what is stored");
@@ -218,11 +149,11 @@ static void test_most_of_memory(void)
 
     set_aside(MOST);
     scatter(16);
-    bytes = min_u64(total() / 10 * 8, room() - TABLES) * PAGE_SIZE;
+    bytes = min_u64(total_frames() / 10 * 8, room() - TABLES) * PAGE_SIZE;
     ok(!has_block(4), "no 16 free frames are one block");
     p = gn_map(NULL, bytes, RW, 0);
     ok(p != NULL, "%zu of %llu KiB are one mapping", bytes / KIB,
-       (unsigned long long)total() * PAGE_SIZE / KIB);
+       (unsigned long long)total_frames() * PAGE_SIZE / KIB);
     ok(p != NULL && touch_all(p, bytes), "which holds what is stored");
     gn_unmap(p, bytes);
     gather();
@@ -237,7 +168,7 @@ static void test_malloc_most(void)
 
     set_aside(MOST);
     scatter(16);
-    bytes = min_u64(total() / 10 * 8, room() - TABLES) * PAGE_SIZE;
+    bytes = min_u64(total_frames() / 10 * 8, room() - TABLES) * PAGE_SIZE;
     if (bytes > (room() - HEAP_KEEPS) * PAGE_SIZE)
         bytes = (room() - HEAP_KEEPS) * PAGE_SIZE;
     p = malloc(bytes);
@@ -256,7 +187,7 @@ static void test_heap_gives_back(void)
 {
     enum { PIECES = 64, LEAST = 2000 };
     void *piece[PIECES];
-    size_t size = total() * PAGE_SIZE / 64 / PIECES;
+    size_t size = total_frames() * PAGE_SIZE / 64 / PIECES;
     uint64_t all, n;
     char *p;
 
