@@ -60,6 +60,12 @@ done
 add mm/chaos-2cpu tap -c 2 @mem_chaos 2000 1
 add mm/chaos-4cpu tap -c 4 @mem_chaos 1000 2
 for cpus in 1 4; do
+    for mem in 2 16; do
+        add "mm/full-ram-${mem}M-${cpus}cpu" full_ram_case $cpus $mem @mem_ram \
+            @mem @mem_api @mem_scatter @storm
+    done
+done
+for cpus in 1 4; do
     add "mm/long-map-${cpus}cpu" long_map_case @long_map -c $cpus
     add "mm/long-map-q35-${cpus}cpu" long_map_case @long_map -c $cpus -M q35 \
         --cpu qemu64
@@ -172,6 +178,33 @@ matrix_pairs()
     same wanted have "pairs that are wanted and pairs that there are"
     [ "$(sort -u storms | wc -l)" = 2 ] || fail "storm is nowhere in full"
     echo "# points $(wc -l <have)"
+}
+
+# The emulator's RAM is zero at the start, a machine's is not: what is free has any
+# contents when the image starts, right from its end on.
+full_ram_case() # CPUs, MiB, images
+{
+    local image test machine start size end
+    for image in "${@:3}"; do
+        test=$(basename "$image" .elf)
+        read -r start size < <(readelf -lW "$image" |
+            awk '$1 == "LOAD" { s = $4 " " $6 } END { print s }')
+        end=$((start + size))
+        for machine in "${machines[@]}"; do
+            # Text, pointers, small numbers; or all bits.
+            case $machine in
+            q35) tr '\0' '\377' </dev/zero ;;
+            *) while cat "$image"; do :; done ;;
+            esac 2>/dev/null | head -c $(($2 * 1024 * 1024 - end)) >ram
+            printf '#!/bin/sh\nexec qemu-system-x86_64 "$@" -device %s\n' \
+                "loader,file=$PWD/ram,addr=$end,force-raw=on" >qemu
+            chmod +x qemu
+            # The first 640 KiB are zero.
+            QEMU=$PWD/qemu tap -m "${2}M" -M "$machine" -c "$1" "$image" \
+                $([ "$test" != mem_ram ] || echo $(($2 > 2 ? 90 : 50))) \
+                $([ "$test" != storm ] || echo brief)
+        done
+    done
 }
 
 # The entry that the image's note names becomes that of long_map.c: 4 bytes, after
