@@ -8,7 +8,7 @@
 //   bench-mem shoot P N    N times P pages read-only and back, while all other
 //                          CPUs spin in the same address space
 //   bench-mem ram          what describes the memory (Gneiss only)
-//   bench-mem thp ...      the same with huge pages (Linux only)
+//   bench-mem thp          as without arguments, with large pages
 //
 // A result is a line "name value": the median of several rounds, instructions
 // for each page or call. `shoot` is meant for an emulator with one thread for
@@ -72,6 +72,8 @@ static void *map(size_t bytes)
 
     if (p == NULL)
         fail("map");
+    if (huge && bytes >= HUGE_PAGE)
+        gn_advise(p, bytes, GN_PROMOTE); // which touches it, too
     return p;
 }
 
@@ -226,7 +228,7 @@ static void *map_unpromised(size_t bytes)
 
     if (p == MAP_FAILED)
         fail("mmap");
-    madvise(p, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    madvise(p, bytes, MADV_NOHUGEPAGE);
     return p;
 }
 
@@ -670,11 +672,9 @@ static void shoot(size_t pages, size_t n)
 
 int main(int argc, char **argv)
 {
-    huge = argc > 1 && strcmp(argv[1], "thp") == 0;
-    argc -= huge;
-    argv += huge;
     const char *what = argc > 1 ? argv[1] : "";
 
+    huge = strcmp(what, "thp") == 0;
     if (strcmp(what, "move") == 0)
         moves();
     else if (strcmp(what, "shoot") == 0 && argc == 4 &&
