@@ -203,6 +203,7 @@ full_ram_case() # CPUs, MiB, images
             QEMU=$PWD/qemu tap -m "${2}M" -M "$machine" -c "$1" "$image" \
                 $([ "$test" != mem_ram ] || echo $(($2 > 2 ? 90 : 50))) \
                 $([ "$test" != storm ] || echo brief)
+            say_left_out "$test"
         done
     done
 }
