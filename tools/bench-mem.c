@@ -8,7 +8,7 @@
 //   bench-mem shoot P N    N times P pages read-only and back, while all other
 //                          CPUs spin in the same address space
 //   bench-mem ram          what describes the memory (Gneiss only)
-//   bench-mem thp          as without arguments, with huge pages (Linux only)
+//   bench-mem thp          as without arguments, with large pages
 //
 // A result is a line "name value": the median of several rounds, instructions
 // for each page or call. `shoot` is meant for an emulator with one thread for
@@ -72,6 +72,8 @@ static void *map(size_t bytes)
 
     if (p == NULL)
         fail("map");
+    if (huge && bytes >= HUGE_PAGE)
+        gn_advise(p, bytes, GN_PROMOTE); // which touches it, too
     return p;
 }
 

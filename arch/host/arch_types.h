@@ -10,7 +10,7 @@
 #include "arch/base.h"
 #include "arch/x86_64/pte.h"
 
-#define ARCH_DIRECT_SIZE   (UINT64_C(4) << 30)
+#define ARCH_DIRECT_SIZE   (UINT64_C(8) << 30)
 #define ARCH_HEAP_BASE     (arch_layout.heap)
 #define ARCH_HEAP_SIZE     (UINT64_C(1) << 36)
 #define ARCH_HEAPMETA_BASE (arch_layout.heapmeta)

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "host-tests/guest/aside.h"
 #include "host-tests/guest/par.h"
 #include "host-tests/guest/room.h"
 #include "host-tests/guest/settle.h"
@@ -12,9 +13,12 @@
 
 #include "mm/mm.h"
 
+// Of more than these frames some are, all over memory: the rest is set aside.
+enum { MOST = 2 * (uint64_t)GIB / PAGE_SIZE };
+
 static uint64_t total_bytes(void)
 {
-    return frame_stats().total * PAGE_SIZE;
+    return total_frames() * PAGE_SIZE;
 }
 
 // What the heap needs beside a large piece.
@@ -31,8 +35,7 @@ static void find_most(void)
     most_bytes =
         min_u64(total_bytes() / 10 * 8,
                 (left > HEAP_KEEPS ? left - HEAP_KEEPS : 1) * PAGE_SIZE);
-    most_free =
-        min_u64(frame_stats().total / 10 * 9, mm_free_frames() - HEAP_KEEPS);
+    most_free = min_u64(total_frames() / 10 * 9, mm_free_frames() - HEAP_KEEPS);
     printf("# %llu of %llu KiB are there to be taken\n",
            (unsigned long long)(most_bytes / KIB),
            (unsigned long long)(total_bytes() / KIB));
@@ -194,21 +197,23 @@ int main(void)
     bool little;
 
     settle(); // its goroutines are there
+    set_aside(MOST);
     find_most();
     test_again_and_again();
     test_refusal();
     test_small_pieces();
     // What other CPUs' caches of the heap hold can be more than a share.
     little = most_bytes < 2 * MIB;
-    share = PAGE_SIZE +
-            PAGE_SIZE * room_for(frame_stats().total / 4 / arch_cpu_count(),
-                                 4 * arch_cpu_count());
+    share =
+        PAGE_SIZE + PAGE_SIZE * room_for(total_frames() / 4 / arch_cpu_count(),
+                                         4 * arch_cpu_count());
     par_run(grow_shrink, &share);
     ok(wrong == 0 && (refusals == 0 || little) &&
            refusals < 20 * arch_cpu_count(),
        "all CPUs allocate and free large pieces at once");
     test_largest();
     test_filling();
+    bring_back();
     arch_on_system_stack((void (*)(void *))(uintptr_t)frame_check, NULL);
     ok(true, "the frame allocator is consistent");
     return tap_end();

@@ -9,8 +9,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "host-tests/guest/even.h"
 #include "host-tests/guest/par.h"
+#include "host-tests/guest/settle.h"
 
 enum { PAGE = 4096, RW = GN_READ | GN_WRITE };
 
@@ -74,29 +74,21 @@ static void all_cpus_at_once(void)
 {
     par_run(fail_all_the_time, NULL); // stacks and caches are warm after it
     started = finished = 0;
-    struct accounts before = accounts();
+    struct accounts before = settle();
 
     par_run(fail_all_the_time, NULL);
     mm_check();
-    struct accounts after = accounts();
-
     printf("# %u calls were refused\n", (unsigned)refused);
     IS(odd, 0, "calls on all CPUs fail with ENOMEM only");
     ok(refused > 0, "and some do");
-    // A goroutine that ended leaves a warm page in its slot, and tables to it;
-    // they are promised.
-    uint64_t stacks = after.committed - before.committed;
-
-    ok(stacks <= 4 * arch_cpu_count(), "all promises come back");
-    IS(after.frames - after.tables + stacks, before.frames - before.tables,
-       "all frames, too");
+    is_settled(&before, "failed calls");
 }
 
 int main(int argc, char **argv)
 {
     if (argc > 1)
         rounds = (unsigned)strtoul(argv[1], NULL, 0);
-    accounts_start();
+    frame_zeroed_max = 0;
     all_cpus_at_once();
     return tap_end();
 }

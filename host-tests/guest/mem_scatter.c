@@ -5,8 +5,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "host-tests/guest/aside.h"
 #include "host-tests/guest/par.h"
 #include "host-tests/guest/room.h"
+#include "host-tests/guest/settle.h"
 #include "host-tests/guest/tap.h"
 
 #include "mm/fcache.h"
@@ -14,23 +16,7 @@
 
 enum { RW = GN_READ | GN_WRITE };
 
-// Blocks that stay whole and out of the way, so that gibibytes take no longer
-// than MOST does: what is left is spread evenly over all of memory. They are
-// bits of a set, since a list in them would be a store to each: the host would
-// have to find memory for all.
-enum {
-    MOST = 256 * MIB / PAGE_SIZE, // frames
-    WHOLE = 9,                    // order
-    BLOCKS = 64 * (GIB / PAGE_SIZE >> WHOLE)
-};
-
-static uint64_t aside[BLOCKS / 64];
-static uint64_t naside; // frames
-
-static uint64_t total(void)
-{
-    return frame_stats().total - naside;
-}
+enum { MOST = 256 * MIB / PAGE_SIZE }; // frames
 
 // ---- frames that somebody keeps, so that no free ones are neighbours ----
 
@@ -49,60 +35,6 @@ static paddr_t pop(uint64_t *list)
 
     *list = *(uint64_t *)arch_direct(p);
     return p;
-}
-
-static void give_back(uint64_t block)
-{
-    aside[block / 64] &= ~(UINT64_C(1) << block % 64);
-    naside -= 1 << WHOLE;
-    frame_free(paddr(block << WHOLE << PAGE_SHIFT), WHOLE);
-}
-
-// Leaves so many frames, about: of n blocks some are free again, as far from
-// each other as can be.
-static void set_aside_call(void *arg)
-{
-    uint64_t leave = *(uint64_t *)arg >> WHOLE, n = 0, nth = 0;
-    paddr_t p;
-
-    while ((p = frame_alloc(WHOLE, FRAME_DIRTY)).raw != 0) {
-        uint64_t block = p.raw / PAGE_SIZE >> WHOLE;
-
-        ASSERT(block < BLOCKS);
-        aside[block / 64] |= UINT64_C(1) << block % 64;
-        n++;
-    }
-    naside = n << WHOLE;
-    for (uint64_t block = 0; block < BLOCKS; block++) {
-        if (!(aside[block / 64] >> block % 64 & 1))
-            continue;
-        nth++;
-        if (nth * leave / n != (nth - 1) * leave / n)
-            give_back(block);
-    }
-}
-
-static void set_aside(uint64_t leave)
-{
-    if (leave >= mm_free_frames())
-        return;
-    arch_on_system_stack(set_aside_call, &leave);
-    mm_charge_stack(naside);
-}
-
-static void bring_back_call(void *arg)
-{
-    (void)arg;
-    for (uint64_t block = 0; block < BLOCKS; block++) {
-        if (aside[block / 64] >> block % 64 & 1)
-            give_back(block);
-    }
-}
-
-static void bring_back(void)
-{
-    mm_uncharge(naside);
-    arch_on_system_stack(bring_back_call, NULL);
 }
 
 static void scatter_call(void *arg)
@@ -180,21 +112,10 @@ static bool touch_all(char *p, size_t bytes)
     return true;
 }
 
-static void test_single_frames(void)
+static void map_all(uint64_t n)
 {
-    uint64_t free = mm_free_frames(), all, n;
-    char *p;
+    char *p = gn_map(NULL, n * PAGE_SIZE, RW, 0);
 
-    set_aside(MOST);
-    all = room();
-    scatter(2);
-    ok(!has_block(1), "no two free frames are a pair");
-    for (n = room(); n > 0 && mm_mapping_cost(n * PAGE_SIZE) > room();)
-        n--;
-    ok(n + 16 >= min_u64(total() / 3, all - nkept),
-       "%llu of %llu frames can be promised", (unsigned long long)n,
-       (unsigned long long)total());
-    p = gn_map(NULL, n * PAGE_SIZE, RW, 0);
     ok(p != NULL, "all of them are one mapping");
     ok(p != NULL && touch_all(p, n * PAGE_SIZE), "which holds what is stored");
     if (p != NULL && n * PAGE_SIZE >= 2 * MIB) {
@@ -203,25 +124,59 @@ static void test_single_frames(void)
            "and the contents stay");
     }
     gn_unmap(p, n * PAGE_SIZE);
+}
+
+static void test_single_frames(void)
+{
+    struct accounts before = settle();
+    uint64_t all, n;
+
+    set_aside(MOST);
+    all = room();
+    scatter(2);
+    ok(!has_block(1), "no two free frames are a pair");
+    for (n = room(); n > 0 && mm_mapping_cost(n * PAGE_SIZE) > room();)
+        n--;
+    ok(n + 16 >= min_u64(total_frames() / 3, all - nkept),
+       "%llu of %llu frames can be promised", (unsigned long long)n,
+       (unsigned long long)total_frames());
+    if (n > 0)
+        map_all(n);
+    else
+        printf("# single frames: left out, too little memory\n");
     gather();
     bring_back();
-    ok(mm_free_frames() + 24 >= free, "the frames come back");
+    is_settled(&before, "single frames");
 }
 
 static void test_most_of_memory(void)
+{
+    struct accounts before = settle();
+    size_t bytes;
+    char *p;
+
+    set_aside(MOST);
+    scatter(16);
+    bytes = min_u64(total_frames() / 10 * 8, room() - TABLES) * PAGE_SIZE;
+    ok(!has_block(4), "no 16 free frames are one block");
+    p = gn_map(NULL, bytes, RW, 0);
+    ok(p != NULL, "%zu of %llu KiB are one mapping", bytes / KIB,
+       (unsigned long long)total_frames() * PAGE_SIZE / KIB);
+    ok(p != NULL && touch_all(p, bytes), "which holds what is stored");
+    gn_unmap(p, bytes);
+    gather();
+    bring_back();
+    is_settled(&before, "most of memory");
+}
+
+static void test_malloc_most(void)
 {
     size_t bytes;
     char *p;
 
     set_aside(MOST);
     scatter(16);
-    bytes = min_u64(total() / 10 * 8, room() - TABLES) * PAGE_SIZE;
-    ok(!has_block(4), "no 16 free frames are one block");
-    p = gn_map(NULL, bytes, RW, 0);
-    ok(p != NULL, "%zu of %llu KiB are one mapping", bytes / KIB,
-       (unsigned long long)total() * PAGE_SIZE / KIB);
-    ok(p != NULL && touch_all(p, bytes), "which holds what is stored");
-    gn_unmap(p, bytes);
+    bytes = min_u64(total_frames() / 10 * 8, room() - TABLES) * PAGE_SIZE;
     if (bytes > (room() - HEAP_KEEPS) * PAGE_SIZE)
         bytes = (room() - HEAP_KEEPS) * PAGE_SIZE;
     p = malloc(bytes);
@@ -240,7 +195,7 @@ static void test_heap_gives_back(void)
 {
     enum { PIECES = 64, LEAST = 2000 };
     void *piece[PIECES];
-    size_t size = total() * PAGE_SIZE / 64 / PIECES;
+    size_t size = total_frames() * PAGE_SIZE / 64 / PIECES;
     uint64_t all, n;
     char *p;
 
@@ -288,6 +243,7 @@ static uint64_t gather_some(uint64_t npages, enum mm_pressure level)
 static void test_pressure(void)
 {
     static struct mm_reclaimer hook = {.reclaim = gather_some};
+    struct accounts before = settle();
     char *p = gn_map(NULL, 16 * PAGE_SIZE, RW, 0);
 
     if (p == NULL)
@@ -305,6 +261,7 @@ static void test_pressure(void)
     ok(touch_all(p, 16 * PAGE_SIZE), "then a store finds its frame");
     IS(mm_pressure(), MM_PLENTY, "and all is well");
     gn_unmap(p, 16 * PAGE_SIZE);
+    is_settled(&before, "pressure");
 }
 
 static void nothing(unsigned cpu, void *arg)
@@ -317,10 +274,11 @@ int main(void)
     frame_zeroed_max = 0;
     free(malloc(1));
     par_run(nothing, NULL); // every CPU has what it keeps
-    // So has mm: a page of descriptors.
+    // So has mm: a page of descriptors, which no promise is for.
     gn_unmap(gn_map(NULL, PAGE_SIZE, RW, 0), PAGE_SIZE);
     test_single_frames();
     test_most_of_memory();
+    test_malloc_most();
     test_heap_gives_back();
     test_pressure();
     mm_check();

@@ -8,6 +8,7 @@
 
 #include "host-tests/guest/none_left.h"
 #include "host-tests/guest/par.h"
+#include "host-tests/guest/settle.h"
 #include "host-tests/guest/tap.h"
 
 #include "mm/fcache.h"
@@ -84,7 +85,10 @@ int main(int argc, char **argv)
 {
     frame_zeroed_max = 0;
     par_run(nothing, NULL);
+    struct accounts before = settle();
+
     test_growth();
+    is_settled(&before, "stacks that grew");
     if (argc > 1)
         die();
     (void)argv;

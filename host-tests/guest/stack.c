@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "host-tests/guest/par.h"
+#include "host-tests/guest/settle.h"
 #include "host-tests/guest/tap.h"
 
 #include "mm/mm.h"
@@ -90,17 +91,11 @@ static void test_depth(void)
     IS(call_alloca(20 * MIB, 0), 1, "alloca of 20 MiB");
 }
 
-// Exits are done by the scheduler, after the goroutine has said "done".
-static uint64_t settled_free(void)
+// Not even in slots, where a page may stay.
+static void is_all_back(const struct accounts *before, const char *what)
 {
-    uint64_t before, now = mm_free_frames();
-
-    do {
-        before = now;
-        g_sleep_until(arch_mono_ns() + 20 * 1000 * 1000);
-        now = mm_free_frames();
-    } while (now != before);
-    return now;
+    is_settled(before, what);
+    IS(settle().stacks, before->stacks, "no stack keeps more than before");
 }
 
 static _Atomic unsigned deep_right;
@@ -115,13 +110,14 @@ static void deep_there(unsigned cpu, void *arg)
 
 static void test_all_cpus(void)
 {
-    uint64_t before = mm_free_frames();
+    settle();                  // its goroutines have slots
+    par_run(deep_there, NULL); // a page of each slot stays
+    deep_right = 0;
+    struct accounts before = settle();
 
     par_run(deep_there, NULL);
     IS(deep_right, arch_cpu_count(), "all CPUs recurse at once");
-    // tables, descriptors and the top page of each slot stay
-    ok(settled_free() + 100 * arch_cpu_count() > before,
-       "and give their pages back");
+    is_all_back(&before, "deep stacks");
 }
 
 // ---- addresses ----
@@ -209,10 +205,10 @@ static void test_reuse(void)
 {
     par_run(warm_up, NULL);
     par_run(warm_up, NULL);
-    uint64_t before = settled_free();
+    struct accounts before = settle();
 
     par_run(make_many, NULL);
-    IS(settled_free(), before, "goroutines come and go: no frame is lost");
+    is_all_back(&before, "goroutines come and go");
     // of what main's own deep stack has left; newlib gives 2 GiB at most
     size_t most = (size_t)(mm_free_frames() / 10 * 9) * PAGE_SIZE;
 
@@ -224,12 +220,12 @@ static void test_reuse(void)
     free(p);
     struct child c = {.levels = 4 * MIB / FRAME};
 
-    before = mm_free_frames();
+    before = settle();
     struct g *first = start_child(&c, 0);
 
     while (!c.done)
         g_yield();
-    ok(settled_free() + 8 >= before, "the pages of a deep stack come back");
+    is_all_back(&before, "a deep stack");
     ok(g_slot(first) < 16 * arch_cpu_count(), "slots are reused");
     arch_on_system_stack((void (*)(void *))(uintptr_t)frame_check, NULL);
 }

@@ -7,7 +7,9 @@
 // the file. So a writable MAP_SHARED mapping of a file is refused (ENODEV).
 // mmap promises memory (no overcommit): ENOMEM comes from mmap, or pass
 // MAP_NORESERVE or PROT_NONE. Writable and executable together is refused
-// (EACCES).
+// (EACCES). Errors are those of Linux's manual pages; a call that failed has changed
+// nothing, but for MAP_FIXED and MREMAP_FIXED: as on Linux, what lay there may be
+// unmapped when ENOMEM comes.
 #ifndef _SYS_MMAN_H
 #define _SYS_MMAN_H
 
