@@ -15,6 +15,7 @@
 
 enum {
     MOVE_MIN = 64 * 1024, // from here on realloc moves entries, not bytes
+    TRIES = 11, // to find memory: one of what is idle, five of two kinds
 };
 
 static uint64_t keep_bytes = UINT64_MAX, delay_ms = 100, limit_bytes;
@@ -155,15 +156,21 @@ bool heap_get_memory(size_t n, unsigned *tried)
         if (heap_memory_reclaim((n + PAGE_SIZE - 1) / PAGE_SIZE))
             return true;
     }
-    if (*tried == 1) { // what is dead
-        ++*tried;
-        if (collector.collect != NULL && collector.collect())
-            return true;
-    }
-    if (*tried == 2) { // what the caches of other CPUs hold
-        ++*tried;
-        if (flush_others())
-            return true;
+    // What is dead, and what the caches of other CPUs hold: again and again, since
+    // others may have taken what came of it.
+    while (*tried < TRIES) {
+        bool collects = collector.collect != NULL;
+
+        if (++*tried % 2 == 0) {
+            if (collects && collector.collect())
+                return true;
+            *tried = TRIES - 1;
+        } else {
+            if (!collects)
+                *tried = TRIES;
+            if (flush_others())
+                return true;
+        }
     }
     *tried = 0; // what the program frees lies in such caches, too
     return ask_program(n);
