@@ -295,7 +295,7 @@ static void second_stage(void)
         print_banner();
     dump_init();
     watchdog_init();
-    struct g *g = g_create(run_main, NULL, "main", 0);
+    struct g *g = g_create(run_main, NULL, "main", G_ANY_CPU);
 
     if (g == NULL)
         boot_fail("no memory for the first goroutine: run with more MEM");

@@ -654,6 +654,7 @@ static void need_a_table(void *arg)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     frame_zeroed_max = 0; // idle CPUs hold no frames while they are counted
     (void)dive(16);       // the stack of main takes none
     key = gn_local_new(NULL);

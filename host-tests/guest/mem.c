@@ -10,6 +10,8 @@
 #include "host-tests/guest/settle.h"
 #include "host-tests/guest/tap.h"
 
+#include <gneiss/cpu.h>
+
 #include "mm/mm.h"
 
 static uint64_t total_bytes(void)
@@ -193,6 +195,7 @@ int main(void)
     size_t share;
     bool little;
 
+    gn_cpu_stay(0);
     settle(); // its goroutines are there
     find_most();
     test_again_and_again();

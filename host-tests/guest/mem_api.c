@@ -687,6 +687,7 @@ int main(void)
 {
     struct gn_mem_stats before, after;
 
+    gn_cpu_stay(0);
     // What is made once: malloc's first page, descriptors, tables that stay.
     printf("# on %u CPUs\n", gn_cpu_count());
     grow_stack();

@@ -10,6 +10,8 @@
 #include "host-tests/guest/par.h"
 #include "host-tests/guest/tap.h"
 
+#include <gneiss/cpu.h>
+
 #include "mm/fcache.h"
 #include "mm/mm.h"
 #include "runtime/stack/stack.h"
@@ -82,6 +84,7 @@ static NOINLINE void die(void)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     frame_zeroed_max = 0;
     par_run(nothing, NULL);
     test_growth();
