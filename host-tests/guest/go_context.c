@@ -8,12 +8,15 @@
 
 #include <gneiss/chan.h>
 #include <gneiss/context.h>
+#include <gneiss/cpu.h>
 #include <gneiss/sync.h>
 #include <gneiss/time.h>
 
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "runtime/sched/p.h"
 
 enum { MS = 1000000 };
 
@@ -341,6 +344,87 @@ static void checked_free(void)
     gn_ctx_free(NULL);
 }
 
+// ---- timers of what is canceled ----
+
+static unsigned timers_set(void)
+{
+    unsigned n = 0;
+
+    for (unsigned cpu = 0; cpu < gn_cpu_count(); cpu++)
+        n += *(const volatile unsigned *)&p_of_cpu(cpu)->timers.n;
+    return n;
+}
+
+enum { DEEP_CHILDREN = 40 };
+
+// Children, and theirs, each with an earlier deadline than its parent.
+static void canceled_timers_go(void)
+{
+    static struct gn_ctx *c[2 * DEEP_CHILDREN];
+    struct gn_ctx *top = need(gn_ctx_timeout(bg(), 3600 * GN_SECOND));
+    unsigned before = timers_set();
+
+    for (int i = 0; i < 2 * DEEP_CHILDREN; i += 2) {
+        c[i] = need(gn_ctx_timeout(top, (3000 - i) * GN_SECOND));
+        c[i + 1] = need(gn_ctx_timeout(c[i], (2000 - i) * GN_SECOND));
+    }
+    IS(timers_set(), before + 2 * DEEP_CHILDREN, "a timer for each deadline");
+    gn_ctx_cancel(c[0]);
+    IS(timers_set(), before + 2 * DEEP_CHILDREN - 2,
+       "a child is canceled: its timer goes, and its child's");
+    gn_ctx_cancel(top);
+    IS(timers_set(), before - 1,
+       "all are canceled by one call: no timer stays");
+    struct gn_ctx *late = need(gn_ctx_timeout(top, GN_SECOND));
+
+    IS(timers_set(), before - 1, "nor is one set for what is canceled");
+    gn_ctx_free(late);
+    for (int i = 2 * DEEP_CHILDREN - 1; i >= 0; i--)
+        gn_ctx_free(c[i]);
+    gn_ctx_free(top);
+}
+
+static _Atomic bool made;
+static struct gn_ctx *family;
+
+// Makes and frees while its parent is canceled, or goes off.
+static void makes_children(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 20; i++) {
+        struct gn_ctx *c = need(gn_ctx_timeout(family, 3600 * GN_SECOND)),
+                      *d = need(gn_ctx_timeout(c, 3000 * GN_SECOND));
+
+        made = true;
+        gn_yield();
+        gn_ctx_free(d);
+        gn_ctx_free(c);
+    }
+    gn_wg_done(&all);
+}
+
+static void children_race(void)
+{
+    unsigned before = timers_set();
+
+    for (unsigned r = 0; r < rounds; r++) {
+        made = false;
+        family = need(r % 4 == 0 ? gn_ctx_timeout(bg(), MS / 10)
+                                 : gn_ctx_cancelable(bg()));
+        gn_wg_add(&all, 4);
+        for (int i = 0; i < 4; i++)
+            go(makes_children, NULL);
+        while (!made)
+            gn_yield();
+        gn_ctx_cancel(family);
+        gn_wg_wait(&all);
+        gn_ctx_free(family);
+    }
+    IS(timers_set(), before,
+       "children made and freed while their parent is canceled: no timer "
+       "stays");
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -357,5 +441,7 @@ int main(int argc, char **argv)
     simultaneous();
     layers();
     checked_free();
+    canceled_timers_go();
+    children_race();
     return tap_end();
 }
