@@ -8,6 +8,7 @@
 
 #include <gneiss/atomic.h>
 #include <gneiss/chan.h>
+#include <gneiss/context.h>
 #include <gneiss/cpu.h>
 #include <gneiss/go.h>
 #include <gneiss/panic.h>
@@ -384,6 +385,157 @@ static void first_come_first_served(void)
     IS(wrong, 0, "TestWeightedAcquire: in the order in which they came");
 }
 
+// ---- with a context ----
+
+static struct gn_ctx *new_ctx(void)
+{
+    return need(gn_ctx_cancelable(gn_ctx_background()));
+}
+
+static struct acquire {
+    struct gn_sem *s;
+    struct gn_ctx *ctx;
+    int64_t n;
+    const char *err;
+} acquire;
+
+static void acquires(void *arg)
+{
+    struct acquire *a = arg;
+
+    a->err = gn_sem_acquire_ctx(a->s, a->n, a->ctx);
+    gn_wg_done(&all);
+}
+
+static void acquire_canceled(void)
+{
+    struct gn_sem s = GN_SEM(2);
+    struct gn_ctx *ctx = new_ctx();
+
+    acquire = (struct acquire){&s, ctx, 2, NULL};
+    gn_sem_acquire(&s, 1);
+    gn_wg_add(&all, 1);
+    go(acquires, &acquire);
+    until_waiting("select", 1);
+    gn_ctx_cancel(ctx);
+    gn_sem_release(&s, 1);
+    gn_wg_wait(&all);
+    ok(acquire.err == gn_ctx_canceled && gn_sem_try_acquire(&s, 2),
+       "TestWeightedAcquireCanceled: canceled before there is enough");
+    gn_sem_release(&s, 2);
+    ok(gn_sem_acquire_ctx(&s, 1, ctx) == gn_ctx_canceled &&
+           gn_sem_try_acquire(&s, 2),
+       "TestWeightedAcquireCanceled: before the call, though there is");
+    gn_ctx_free(ctx);
+}
+
+static void cancels(void *ctx)
+{
+    gn_ctx_cancel(ctx);
+}
+
+static void cancel_does_not_starve(void)
+{
+    struct gn_sem s = GN_SEM(10);
+    struct gn_ctx *ctx = new_ctx();
+
+    acquire = (struct acquire){&s, ctx, 10, NULL};
+    gn_sem_acquire(&s, 1);
+    gn_wg_add(&all, 1);
+    go(acquires, &acquire);
+    while (gn_sem_try_acquire(&s, 1)) {
+        gn_sem_release(&s, 1);
+        gn_yield();
+    }
+    go(cancels, ctx);
+    gn_sem_acquire(&s, 1); // waits behind the one that is canceled
+    gn_wg_wait(&all);
+    ok(acquire.err == gn_ctx_canceled && gn_sem_try_acquire(&s, 8) &&
+           !gn_sem_try_acquire(&s, 1),
+       "TestAllocCancelDoesntStarve: who is behind it goes on");
+    gn_ctx_free(ctx);
+}
+
+static void acquire_in_time(void)
+{
+    struct gn_sem s = GN_SEM(2);
+    bool good = true;
+
+    for (int i = 0; i < 2; i++) {
+        for (int want = 1; want >= 0; want--) {
+            struct gn_ctx *ctx = need(
+                gn_ctx_timeout(gn_ctx_background(),
+                               want ? 3600 * GN_SECOND : 10 * GN_MILLISECOND));
+            const char *err = gn_sem_acquire_ctx(&s, want ? 2 : 1, ctx);
+
+            good &= err == (want ? NULL : gn_ctx_deadline_exceeded);
+            gn_ctx_free(ctx);
+        }
+        gn_sem_release(&s, 2);
+    }
+    ok(good && gn_sem_try_acquire(&s, 2),
+       "TestWeightedAcquire: true, false, true, false, by their deadlines");
+}
+
+static void too_big_for_now(void)
+{
+    struct gn_sem s = GN_SEM(2);
+    struct gn_ctx *ctx = new_ctx();
+
+    acquire = (struct acquire){&s, ctx, 3, NULL};
+    gn_wg_add(&all, 1);
+    go(acquires, &acquire);
+    until_waiting("chan receive", 1);
+    ok(gn_sem_acquire_ctx(&s, 2, ctx) == NULL,
+       "TestWeightedDoesntBlockIfTooBig: who wants too much is in nobody's "
+       "way");
+    gn_ctx_cancel(ctx);
+    gn_wg_wait(&all);
+    ok(acquire.err == gn_ctx_canceled,
+       "TestWeightedDoesntBlockIfTooBig: until it is canceled");
+    gn_ctx_free(ctx);
+}
+
+// Canceled and let go on at the same time: nothing is lost, and nobody forgotten.
+static struct gn_sem raced = GN_SEM(3);
+static struct gn_ctx *race_ctx;
+
+static void acquires_by_the_way(void *arg)
+{
+    int64_t n = (int64_t)(uintptr_t)arg;
+
+    if (gn_sem_acquire_ctx(&raced, n, race_ctx) == NULL) {
+        gn_yield();
+        gn_sem_release(&raced, n);
+    }
+    gn_wg_done(&all);
+}
+
+static void cancel_and_release(void)
+{
+    size_t others = gn_go_count();
+    unsigned lost = 0;
+
+    for (unsigned r = 0; r < rounds; r++) {
+        race_ctx = new_ctx();
+        gn_sem_acquire(&raced, 3);
+        gn_wg_add(&all, 6);
+        for (uintptr_t i = 0; i < 6; i++)
+            go(acquires_by_the_way, (void *)(i % 3 + 1));
+        if (r % 2 == 0)
+            gn_yield();
+        go(cancels, race_ctx);
+        gn_sem_release(&raced, 3);
+        gn_wg_wait(&all);
+        lost += !gn_sem_try_acquire(&raced, 3);
+        gn_sem_release(&raced, 3);
+        while (gn_go_count() > others)
+            gn_yield();
+        gn_ctx_free(race_ctx);
+    }
+    IS(lost, 0, "canceled and let go on at once: nothing is lost");
+}
+
 // ---- tasks that can fail ----
 
 static int returns_it(void *arg)
@@ -539,6 +691,85 @@ static void go_limit(void)
     IS(gn_group_wait(&g), 0, "TestGoLimit: who calls gn_goexit makes room");
 }
 
+// ---- groups and contexts ----
+
+static int until_its_context(void *ctx)
+{
+    struct gn_ctx *c = ctx;
+
+    (void)gn_chan_recv(gn_ctx_done(c).raw, NULL);
+    return gn_ctx_cause(c) == gn_group_failed ? 7 : 8;
+}
+
+static void group_with_context(void)
+{
+    static const int results[][2] = {{0, 0}, {41, 0}, {0, 41}, {41, 41}};
+    unsigned wrong = 0;
+
+    for (int i = -1; i < 4; i++) {
+        struct gn_group g = {0};
+        struct gn_ctx *ctx = need(gn_group_ctx(&g, gn_ctx_background()));
+        int want = i > 0 ? 41 : 0;
+
+        for (int k = 0; i >= 0 && k < 2; k++) {
+            if (gn_group_go(&g, returns_it, (void *)(intptr_t)results[i][k]) !=
+                0)
+                abort();
+        }
+        wrong += gn_group_wait(&g) != want || gn_group_failure(&g) != want;
+        wrong += gn_ctx_err(ctx) != gn_ctx_canceled;
+        wrong +=
+            gn_ctx_cause(ctx) != (want ? gn_group_failed : gn_ctx_canceled);
+        gn_ctx_free(ctx);
+    }
+    IS(wrong, 0, "TestCancelCause: a failure's, or that all have returned");
+
+    struct gn_group g = {0};
+    struct gn_ctx *up = new_ctx(), *ctx = need(gn_group_ctx(&g, up));
+
+    if (gn_group_go(&g, until_its_context, ctx) != 0 ||
+        gn_group_go(&g, returns_it, (void *)41) != 0)
+        abort();
+    ok(gn_group_wait(&g) == 41 && gn_ctx_err(up) == NULL,
+       "TestWithContext: one fails, the others see it; the parent does not");
+    gn_ctx_free(ctx);
+    g = (struct gn_group){0};
+    ctx = need(gn_group_ctx(&g, up));
+    if (gn_group_go(&g, until_its_context, ctx) != 0)
+        abort();
+    gn_ctx_cancel(up);
+    IS(gn_group_wait(&g), 8, "TestWithContext: canceled with its parent");
+    gn_ctx_free(ctx);
+    gn_ctx_free(up);
+}
+
+// As in Go no limit is allowed while tasks run under one, and nothing else.
+static void no_limit_any_more(void)
+{
+    struct gn_group g = {0};
+    struct gn_ctx *ctx = new_ctx();
+    bool started = false, good = true;
+
+    gn_group_set_limit(&g, 2);
+    for (int i = 0; i < 2; i++)
+        good &= gn_group_try_go(&g, until_its_context, ctx, &started) == 0 &&
+                started;
+    good &=
+        gn_group_try_go(&g, until_its_context, ctx, &started) == 0 && !started;
+    gn_group_set_limit(&g, -1);
+    for (int i = 0; i < 2; i++)
+        good &= gn_group_try_go(&g, until_its_context, ctx, &started) == 0 &&
+                started;
+    gn_ctx_cancel(ctx);
+    ok(good && gn_group_wait(&g) == 8,
+       "no limit any more, while tasks run under one");
+    gn_group_set_limit(&g, 1);
+    ok(gn_group_try_go(&g, returns_it, NULL, &started) == 0 && started &&
+           gn_group_wait(&g) == 8,
+       "and one again, after");
+    gn_ctx_free(ctx);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -557,5 +788,12 @@ int main(int argc, char **argv)
     with_cancel();
     try_go();
     go_limit();
+    acquire_canceled();
+    cancel_does_not_starve();
+    acquire_in_time();
+    too_big_for_now();
+    cancel_and_release();
+    group_with_context();
+    no_limit_any_more();
     return tap_end();
 }

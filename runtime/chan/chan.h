@@ -88,6 +88,9 @@ void chan_enqueue(struct gn_chan *of, struct chan_queue *q,
                   struct chan_waiter *w);
 void chan_dequeue(struct chan_queue *q, struct chan_waiter *w);
 
+// In the caller's memory: one that nothing is sent by, but that is closed.
+void chan_init_signal(struct gn_chan *c);
+
 // Of a timer: with room for one, though it looks as if it had none (Go since 1.23).
 struct gn_chan *chan_new_of_timer(size_t elem);
 

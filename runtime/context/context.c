@@ -52,8 +52,9 @@ struct gn_ctx {
     bool has_deadline;              // [c]
     const char *deadline_cause;     // [c]
     struct timer timer;
-    bool armed;            // [t] its timer has been set
-    _Atomic bool stopping; // [a] it is in the list of one who cancels, by `next`
+    bool armed; // [t] its timer has been set
+    _Atomic bool
+        stopping; // [a] it is in the list of one who cancels, by `next`
     _Atomic unsigned users; // made from it, or calls, and not freed
 };
 

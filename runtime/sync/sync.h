@@ -11,7 +11,9 @@ enum { SYNC_FATAL_STATUS = 2 }; // as Go's
 struct gn_waiter_ {
     struct gn_waiter_ *next;
     struct g *g;
-    int64_t n;   // of a semaphore: what it wants
+    int64_t n; // of a semaphore: what it wants
+    struct gn_chan
+        *ready;  // likewise: closed for one that also waits for a context
     bool owns;   // of a mutex: it was handed over
     bool parked; // of a condition: else it has yet to look at `taken`
     bool taken;
@@ -52,6 +54,22 @@ static inline struct gn_waiter_ *sync_pop(struct gn_waiter_ **last)
     else
         (*last)->next = w->next;
     return w;
+}
+
+// Takes out w, which is there.
+static inline void sync_remove(struct gn_waiter_ **last, struct gn_waiter_ *w)
+{
+    struct gn_waiter_ *before = *last;
+
+    while (before->next != w)
+        before = before->next;
+    if (before == w) {
+        *last = NULL;
+        return;
+    }
+    before->next = w->next;
+    if (*last == w)
+        *last = before;
 }
 
 // The spinlock of an object. It is taken on goroutine stacks, like a channel's (R5): a

@@ -6,6 +6,7 @@
 //
 // Source: Go, WaitGroup.Go of src/sync/waitgroup.go; golang.org/x/sync/errgroup.
 
+#include <gneiss/context.h>
 #include <gneiss/heap.h>
 #include <gneiss/panic.h>
 
@@ -84,14 +85,41 @@ int gn_wg_go(struct gn_wg *w, void (*fn)(void *), void *arg)
 
 // ---- groups of tasks ----
 
+const char gn_group_failed[] = "errgroup: a task has failed";
+
+static void give_up(void *ctx, int failure)
+{
+    gn_ctx_cancel_cause(ctx, failure != 0 ? gn_group_failed : NULL);
+}
+
+struct gn_ctx *gn_group_ctx(struct gn_group *g, struct gn_ctx *parent)
+{
+    struct gn_ctx *c = gn_ctx_cancelable(parent);
+
+    if (c != NULL) {
+        g->cancel = give_up;
+        g->cancel_arg = c;
+    }
+    return c;
+}
+
+int gn_group_failure(const struct gn_group *g)
+{
+    return __atomic_load_n(&g->failure_, __ATOMIC_RELAXED);
+}
+
+// Those that run under a limit give it back, even if there is none any more.
 void gn_group_set_limit(struct gn_group *g, int64_t n)
 {
-    if (g->limited_ && g->limit_.used_ != 0)
+    int64_t active = __atomic_load_n(&g->limit_.used_, __ATOMIC_RELAXED);
+
+    if (n >= 0 && active != 0)
         gn_panic("errgroup: modify limit while %lld goroutines in the group "
                  "are still active",
-                 (long long)g->limit_.used_);
+                 (long long)active);
     g->limited_ = n >= 0;
-    gn_sem_init(&g->limit_, n);
+    if (n >= 0)
+        gn_sem_init(&g->limit_, n);
 }
 
 static int start_in(struct gn_group *g, int (*fn)(void *), void *arg)
