@@ -130,6 +130,11 @@ asleep='^fatal error: all goroutines are asleep - deadlock!'
 ends panic '^deferred$' '^panic: panic 1 of none$' "$running" '#[0-9]+ .* panic_now\+'
 ends double '^panic: panic 1 of none$' '^.panic: second$' "$running" '#[0-9]+ .* double_panic\+'
 ends repanic '^panic: panic 1 of none \[recovered\]$' '^.panic: again$' "$running"
+ends repanic-same '^panic: panic 1 of none \[recovered, repanicked\]$' "$running"
+ends repanic-value '^panic: a value$' '^.panic: a value$' "$running"
+ends sandwich '^panic: outer \[recovered\]$' '^.panic: inner \[recovered\]$' '^.panic: outer$' "$running"
+ends middle '^panic: inner \[recovered\]$' '^.panic: middle \[recovered, repanicked\]$' '^.panic: outer$' "$running"
+ends lines '^panic: one line$' '^.$' '^.goroutine 1 .running.:$' '^.and two$' "$running"
 ends recursive '^panic: zero$' '^.panic: second$' '^.panic: panic 1 of one$'
 ends nil '^deferred$' '^panic: runtime error: invalid memory address or nil pointer dereference$' \
     '^\[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x' '#[0-9]+ .* nil_deref\+'
@@ -172,9 +177,14 @@ ends deadlock-goexit "$asleep" '^goroutine 2 \[chan receive\]'
 ends deadlock-none '^fatal error: no goroutines \(main called gn_goexit\) - deadlock!'
 printed_case() # image
 {
-    guest "$1" panic
-    status_is 2
-    out_has '^printed before'
+    local how cpus
+    for how in panic deadlock "misuse Mutex.Unlock2"; do
+        for cpus in 1 2 4; do
+            guest -c $cpus "$1" $how
+            status_is 2
+            out_has '^printed before'
+        done
+    done
 }
 add go/die-flushes printed_case @go_die
 recovered_case() # image

@@ -3,9 +3,19 @@
 
 #include <gneiss/sync.h>
 
+#include "runtime/debug/debug.h"
+#include "runtime/libc/libc.h"
 #include "runtime/sched/sched.h"
 
-enum { SYNC_FATAL_STATUS = 2 }; // as Go's
+// Ends the program as Go does, status 2: nobody recovers. What C's streams hold is
+// written first.
+NORETURN static inline void sync_fatal(const char *text)
+{
+    enum { STATUS = 2 };
+
+    libc_flush();
+    panic_status(STATUS, text);
+}
 
 // On the stack of who waits; it is its goroutine's again when that has been made ready.
 struct gn_waiter_ {
