@@ -261,6 +261,8 @@ NORETURN static void panic_with(struct gn_panic *info, uintptr_t va,
     // It comes back here when a call that it makes has ended a panic of its own.
     (void)__builtin_setjmp(p.place.jump);
     *list() = (struct gn_deferred *)&p;
+    if (*(volatile bool *)&p.recovered)
+        land(&p); // it was one of the rest
     while ((d = p.place.next) != NULL) {
         if (d->kind_ == DEFER) {
             call_behind(&p.place);
