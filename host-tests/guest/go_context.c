@@ -425,6 +425,104 @@ static void children_race(void)
        "stays");
 }
 
+// ---- made and asked while it is canceled ----
+
+static const char because[] = "because";
+
+static void cancels_because(void *c)
+{
+    gn_ctx_cancel_cause(c, because);
+    gn_wg_done(&all);
+}
+
+// c, about to be canceled by another goroutine.
+static struct gn_ctx *doomed(void)
+{
+    struct gn_ctx *c = need(gn_ctx_cancelable(bg()));
+
+    gn_wg_add(&all, 1);
+    go(cancels_because, c);
+    return c;
+}
+
+static void asked_while_canceled(void)
+{
+    unsigned open = 0, wrong = 0;
+
+    for (unsigned r = 0; r < rounds; r++) {
+        struct gn_ctx *c = doomed();
+
+        while (gn_ctx_err(c) == NULL)
+            ;
+        open += !is_done(c);
+        gn_wg_wait(&all);
+        gn_ctx_free(c);
+        c = doomed();
+        while (gn_ctx_cause(c) == NULL)
+            gn_yield();
+        wrong += gn_ctx_cause(c) != because;
+        gn_wg_wait(&all);
+        gn_ctx_free(c);
+    }
+    IS(open, 0, "TestContextErrDoneRace: with an error it is done");
+    IS(wrong, 0, "TestCauseRace: the cause is there as soon as the error");
+}
+
+static void made_while_canceled(void)
+{
+    unsigned wrong = 0;
+
+    for (unsigned r = 0; r < rounds; r++) {
+        struct gn_ctx *p = doomed(), *c = need(gn_ctx_cancelable(p));
+
+        (void)gn_chan_recv(gn_ctx_done(c).raw, NULL);
+        wrong += gn_ctx_err(c) != gn_ctx_canceled || gn_ctx_cause(c) != because;
+        gn_wg_wait(&all);
+        gn_ctx_free(c);
+        gn_ctx_free(p);
+    }
+    IS(wrong, 0, "TestWithCancelSimultaneouslyCanceledParent: with its cause");
+
+    struct gn_ctx *p = need(gn_ctx_cancelable(bg()));
+
+    gn_ctx_cancel_cause(p, because);
+    struct gn_ctx *c = need(gn_ctx_cancelable(p));
+
+    ok(is_done(c) && gn_ctx_err(c) == gn_ctx_canceled &&
+           gn_ctx_cause(c) == because,
+       "TestWithCancelCanceledParent: done at once, with its cause");
+    gn_ctx_free(c);
+    gn_ctx_free(p);
+    struct gn_ctx *v = need(gn_ctx_with(bg(), &key1, &key2)),
+                  *w = need(gn_ctx_without_cancel(v));
+
+    ok(!gn_ctx_has_deadline(w, NULL) && gn_ctx_done(w).raw == NULL &&
+           gn_ctx_err(w) == NULL && gn_ctx_value(w, &key1) == &key2,
+       "TestWithoutCancel: nothing but the values");
+    gn_ctx_free(w);
+    gn_ctx_free(v);
+}
+
+static void sends_one(void *c)
+{
+    ints out = {c};
+
+    gn_send(out, 1);
+}
+
+static void called_asynchronously(void)
+{
+    struct gn_ctx *c = need(gn_ctx_cancelable(bg()));
+    ints done = make(0);
+    struct gn_ctx_call *call = need(gn_ctx_after_func(c, sends_one, done.raw));
+
+    gn_ctx_cancel(c); // returns, though the call waits for us
+    IS(gn_next(done), 1,
+       "TestAfterFuncCalledAsynchronously: it need not return");
+    gn_ctx_call_free(call);
+    gn_ctx_free(c);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -443,5 +541,8 @@ int main(int argc, char **argv)
     checked_free();
     canceled_timers_go();
     children_race();
+    asked_while_canceled();
+    made_while_canceled();
+    called_asynchronously();
     return tap_end();
 }

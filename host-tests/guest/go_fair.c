@@ -153,11 +153,96 @@ static void ping_pong_hog(void)
        "TestPingPongHog: there and back 100 times, beside a loop on each CPU");
 }
 
+// ---- on a CPU of their own: there are no threads to be locked to ----
+
+static void sends_ten(void *arg)
+{
+    (void)arg;
+    gn_cpu_stay(0);
+    for (int i = 0; i < 10; i++)
+        gn_send(to, i);
+    gn_cpu_stay(GN_CPU_ANY);
+    gn_wg_done(&all);
+}
+
+static void yields_until_told(void *arg)
+{
+    int v;
+
+    (void)arg;
+    gn_cpu_stay(0);
+    while (!gn_try_recv(to, &v, NULL))
+        gn_yield();
+    gn_send(fro, v);
+    gn_wg_done(&all);
+}
+
+static void yields_ten_times(void *arg)
+{
+    (void)arg;
+    gn_cpu_stay(0);
+    for (int i = 0; i < 10; i++) {
+        gn_yield();
+        gn_sleep(10);
+    }
+    gn_send(to, 1);
+    gn_wg_done(&all);
+}
+
+static void pinned(void)
+{
+    bool good = true;
+
+    to = make(0);
+    fro = make(0);
+    gn_wg_add(&all, 3);
+    go(sends_ten, NULL);
+    for (int i = 0; i < 10; i++)
+        good &= gn_next(to) == i;
+    ok(good, "TestBlockLocked: one that stays blocks, and goes on");
+    go(yields_until_told, NULL);
+    gn_sleep(MS);
+    gn_send(to, 7);
+    IS(gn_next(fro), 7, "TestYieldLockedProgress: one that stays yields");
+    go(yields_ten_times, NULL);
+    IS(gn_next(to), 1, "TestYieldLocked: and comes back");
+    gn_wg_wait(&all);
+}
+
+static void sends_and_sleeps(void *timer)
+{
+    gn_times t = {timer};
+    size_t which;
+
+    do {
+        int v = 0;
+        struct gn_case cases[] = {GN_SEND(to, &v), GN_RECV(to, NULL),
+                                  GN_RECV(t, NULL)};
+
+        gn_sleep(0);
+        gn_yield();
+        which = gn_select(cases, 3);
+    } while (which != 2);
+    gn_wg_done(&all);
+}
+
+static void timer_fairness2(void)
+{
+    to = make(0);
+    gn_wg_add(&all, 2);
+    for (int i = 0; i < 2; i++)
+        go(sends_and_sleeps, gn_after(5 * MS).raw);
+    gn_wg_wait(&all);
+    ok(true, "TestTimerFairness2: timers come through among two that yield");
+}
+
 int main(void)
 {
     yield_progress();
     parallelism();
     timer_fairness();
     ping_pong_hog();
+    pinned();
+    timer_fairness2();
     return tap_end();
 }

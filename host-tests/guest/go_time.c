@@ -460,6 +460,140 @@ static void tickers_teardown(void)
     ok(true, "TestTeardown: made and freed while they go");
 }
 
+// ---- as Go's tests that are younger ----
+
+static void after_tick(void)
+{
+    int64_t start = gn_now();
+
+    for (int i = 0; i < 10; i++)
+        (void)gn_next(gn_after(2 * MS));
+    ok(gn_now() - start >= 20 * MS, "TestAfterTick: ten times, not too fast");
+}
+
+// What is received is when it was due, whenever that is.
+static void times_are_due_times(void)
+{
+    int64_t start = gn_now();
+    gn_times c = gn_after(5 * MS);
+    int64_t set = gn_now();
+    struct gn_timer *t = need(gn_ticker_new(5 * MS));
+    int64_t made = gn_now();
+
+    gn_sleep(60 * MS);
+    int64_t at = gn_next(c);
+
+    ok(at >= start + 5 * MS && at <= set + 5 * MS,
+       "TestAfterTimes: the time at which it was due");
+    at = gn_next(gn_timer_channel(t));
+    ok(at >= set + 5 * MS && at <= made + 5 * MS,
+       "TestTickTimes: the first of those that have passed");
+    gn_timer_free(t);
+}
+
+static uint32_t below(uint32_t n)
+{
+    static uint32_t x = 12345;
+
+    x = x * 1664525 + 1013904223;
+    return (uint32_t)((uint64_t)x * n >> 32);
+}
+
+// Each goes through all states of a timer, in an order of its own among the others'.
+static void adjust_timers(void)
+{
+    enum { N = 100 };
+    static struct gn_timer *t[N];
+    int step[N] = {0}, which[N], n = N;
+    unsigned wrong = 0;
+
+    for (int i = 0; i < N; i++)
+        which[i] = i;
+    while (n > 0) {
+        int k = (int)below((uint32_t)n), i = which[k];
+
+        switch (step[i]++) {
+        case 0:
+            t[i] = need(gn_timer_new(0));
+            break;
+        case 1:
+        case 9:
+            (void)gn_next(gn_timer_channel(t[i]));
+            break;
+        case 2:
+        case 4:
+        case 6:
+            wrong += gn_timer_reset(t[i], (step[i] % 3 + 1) * 60 * GN_SECOND);
+            break;
+        case 3:
+        case 5:
+        case 7:
+            wrong += !gn_timer_stop(t[i]);
+            break;
+        case 8:
+            wrong += gn_timer_reset(t[i], 0);
+            break;
+        default:
+            gn_timer_free(t[i]);
+            which[k] = which[--n];
+        }
+    }
+    IS(wrong, 0, "TestAdjustTimers: 100 of them, in any order");
+}
+
+static struct gn_timer *shared_timer;
+
+static void ticks_or_after(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < 10 * rounds; i++) {
+        gn_times late = gn_after(MS);
+        struct gn_case cases[] = {GN_RECV(gn_timer_channel(shared_timer), NULL),
+                                  GN_RECV(late, NULL)};
+
+        gn_select(cases, 2);
+    }
+    gn_wg_done(&all);
+}
+
+static void receives_or_resets(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < 10 * rounds; i++) {
+        (void)gn_try_recv(gn_timer_channel(shared_timer), NULL, NULL);
+        gn_timer_reset(shared_timer, 1);
+    }
+    gn_wg_done(&all);
+}
+
+static void hundred_ticks(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 100; i++)
+        (void)gn_next(gn_timer_channel(shared_timer));
+    gn_wg_done(&all);
+}
+
+static void all_share(struct gn_timer *t, unsigned n, void (*fn)(void *))
+{
+    shared_timer = need(t);
+    gn_wg_add(&all, n);
+    for (unsigned i = 0; i < n; i++)
+        go(fn, NULL);
+    gn_wg_wait(&all);
+    gn_timer_free(shared_timer);
+}
+
+static void multi_wakeup(void)
+{
+    all_share(gn_ticker_new(1000), gn_cpu_count(), ticks_or_after);
+    ok(true, "TestMultiWakeupTicker: each comes back, by it or by another");
+    all_share(gn_timer_new(1), gn_cpu_count(), receives_or_resets);
+    ok(true, "TestMultiWakeupTimer: all receive and reset one");
+    all_share(gn_ticker_new(1), 10, hundred_ticks);
+    ok(true, "TestTickerConcurrentStress: ten receive 100 times each");
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -486,5 +620,9 @@ int main(int argc, char **argv)
     slow_ticker();
     ticker_misuse();
     tickers_teardown();
+    after_tick();
+    times_are_due_times();
+    adjust_timers();
+    multi_wakeup();
     return tap_end();
 }

@@ -46,6 +46,11 @@ struct gn_chan {
     char buf[] __attribute__((aligned(16)));
 };
 
+static inline bool chan_is_closed(const struct gn_chan *c)
+{
+    return atomic_load_explicit(&c->closed, memory_order_acquire);
+}
+
 // Without a lock: whether it looks as if a receive, or a send, need not wait. Where the
 // answer is no, it was so at some time during the call: nobody waits to send where there
 // is room, and closing comes last.

@@ -10,7 +10,8 @@
 //           timeout T               of == T, a child of A
 //
 // To cancel is to walk the tree from there: error first, then the channel, so that who
-// finds it closed finds the error.
+// finds it closed finds the error; and gn_ctx_err waits for the channel, so that who
+// finds the error finds it closed.
 //
 // Locks: tree_lock, a spinlock for all contexts, protects the trees, the lists of calls,
 // and who sets `err`. The channel's lock is taken inside it, a timer's heap lock outside
@@ -28,6 +29,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 
+#include "runtime/chan/chan.h"
 #include "runtime/panic/panic.h"
 #include "runtime/sched/sched.h"
 #include "runtime/sched/timer.h"
@@ -324,11 +326,19 @@ gn_signal gn_ctx_done(const struct gn_ctx *ctx)
     return (gn_signal){ctx->of != NULL ? ctx->of->done : NULL};
 }
 
+// With an error it is done: who cancels it is about to close the channel, with no-preempt
+// above zero.
 const char *gn_ctx_err(const struct gn_ctx *ctx)
 {
-    return ctx->of != NULL
-               ? atomic_load_explicit(&ctx->of->err, memory_order_acquire)
-               : NULL;
+    const struct gn_ctx *of = ctx->of;
+
+    if (of == NULL)
+        return NULL;
+    const char *err = atomic_load_explicit(&of->err, memory_order_acquire);
+
+    while (err != NULL && !chan_is_closed(of->done))
+        arch_relax();
+    return err;
 }
 
 const char *gn_ctx_cause(const struct gn_ctx *ctx)
