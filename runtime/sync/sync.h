@@ -22,8 +22,8 @@ struct gn_waiter_ {
     struct gn_waiter_ *next;
     struct g *g;
     int64_t n; // of a semaphore: what it wants
-    struct gn_chan
-        *ready;  // likewise: closed for one that also waits for a context
+    // Of a semaphore: how it is let go, with the lock held; NULL: it is parked.
+    void (*tell)(struct gn_waiter_ *w);
     bool owns;   // of a mutex: it was handed over
     bool parked; // of a condition: else it has yet to look at `taken`
     bool taken;
@@ -106,3 +106,10 @@ void sync_sema_acquire(struct gn_sema_ *s, const char *why);
 
 // Releases n.
 void sync_sema_release(struct gn_sema_ *s, uint32_t n);
+
+// Of a weighted semaphore, with its lock held: takes n if that can be done at once.
+bool sync_sem_take(struct gn_sem *s, int64_t n);
+
+// Likewise: lets those go on for whom there is enough. Nobody overtakes the first,
+// however little they want. Who is returned has to be made ready without the lock.
+struct gn_waiter_ *sync_sem_let_go(struct gn_sem *s);

@@ -6,7 +6,6 @@
 //
 // Source: Go, WaitGroup.Go of src/sync/waitgroup.go; golang.org/x/sync/errgroup.
 
-#include <gneiss/context.h>
 #include <gneiss/heap.h>
 #include <gneiss/panic.h>
 
@@ -84,24 +83,6 @@ int gn_wg_go(struct gn_wg *w, void (*fn)(void *), void *arg)
 }
 
 // ---- groups of tasks ----
-
-const char gn_group_failed[] = "errgroup: a task has failed";
-
-static void give_up(void *ctx, int failure)
-{
-    gn_ctx_cancel_cause(ctx, failure != 0 ? gn_group_failed : NULL);
-}
-
-struct gn_ctx *gn_group_ctx(struct gn_group *g, struct gn_ctx *parent)
-{
-    struct gn_ctx *c = gn_ctx_cancelable(parent);
-
-    if (c != NULL) {
-        g->cancel = give_up;
-        g->cancel_arg = c;
-    }
-    return c;
-}
 
 int gn_group_failure(const struct gn_group *g)
 {
