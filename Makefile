@@ -368,8 +368,8 @@ host: $(host_app)
 .PHONY: host-go
 host-go:
 	@for app in ring mergesort pwordcount host-tests/guest/goroutines.c \
-	   $(patsubst %,host-tests/guest/%.c,suspend pin godie go_chan go_litmus go_panic go_sync go_time \
-	     go_gen go_die) \
+	   $(patsubst %,host-tests/guest/%.c,suspend pin godie go_chan go_chan_files go_litmus go_panic \
+	     go_sync go_tasks go_atomic go_time go_context go_fair go_gen go_die) \
 	   host-tests/native/sleep.c; do \
 	   $(MAKE) -s --no-print-directory host-app APP=$$app || exit 1; done
 

@@ -180,29 +180,33 @@ static void run_main(void *arg)
 
 static void print_features(void)
 {
-    const struct cpu_features *f = &cpu_features;
-    const struct {
-        const char *name;
-        bool have;
+#define FEATURE(name, field)                                                   \
+    {                                                                          \
+        name, offsetof(struct cpu_features, field)                             \
+    }
+    static const struct {
+        char name[15];
+        uint8_t at;
     } all[] = {
-        {"nx", f->nx},         {"smep", f->smep},
-        {"umip", f->umip},     {"fsgsbase", f->fsgsbase},
-        {"xsave", f->xsave},   {"avx", f->avx},
-        {"avx512", f->avx512}, {"1gib-pages", f->pdpe1gb},
-        {"rdrand", f->rdrand}, {"invariant-tsc", f->invariant_tsc},
+        FEATURE("nx", nx),         FEATURE("smep", smep),
+        FEATURE("umip", umip),     FEATURE("fsgsbase", fsgsbase),
+        FEATURE("xsave", xsave),   FEATURE("avx", avx),
+        FEATURE("avx512", avx512), FEATURE("1gib-pages", pdpe1gb),
+        FEATURE("rdrand", rdrand), FEATURE("invariant-tsc", invariant_tsc),
     };
-    char line[256];
-    size_t n = fmt_string(line, sizeof line, "cpu: uses");
+#undef FEATURE
+    const char *features = (const char *)&cpu_features;
 
-    for (int have = 1; have >= 0; have--) {
+    fmt_err("cpu: uses");
+    for (char have = 1; have >= 0; have--) {
         if (!have)
-            n += fmt_string(line + n, sizeof line - n, "; without");
+            fmt_err("; without");
         for (unsigned i = 0; i < ARRAY_LEN(all); i++) {
-            if (all[i].have == (have == 1))
-                n += fmt_string(line + n, sizeof line - n, " %s", all[i].name);
+            if (features[all[i].at] == have)
+                fmt_err(" %s", all[i].name);
         }
     }
-    fmt_err("%s\n", line);
+    fmt_err("\n");
 }
 
 static void print_banner(void)
@@ -293,7 +297,7 @@ static void second_stage(void)
         print_banner();
     dump_init();
     watchdog_init();
-    struct g *g = g_create(run_main, NULL, "main", 0);
+    struct g *g = g_create(run_main, NULL, "main", G_ANY_CPU);
 
     if (g == NULL)
         boot_fail("no memory for the first goroutine: run with more MEM");

@@ -23,8 +23,13 @@ void panic(const char *fmt, ...)
     abort();
 }
 
-// Of runtime/debug, for the scheduler.
+// Of runtime/debug and runtime/libc, for the scheduler.
 NORETURN void panic_deadlock(void);
+void libc_flush(void);
+
+__attribute__((weak)) void libc_flush(void)
+{
+}
 
 void panic_deadlock(void)
 {

@@ -9,6 +9,7 @@
 // Every statement marked "ok" was checked just then; the status is 1 if one is
 // false.
 
+#include <gneiss/cpu.h>
 #include <gneiss/go.h>
 
 #include <stdarg.h>
@@ -218,6 +219,7 @@ int main(int argc, char **argv)
     }
     if (check_names(argc, argv) != 0)
         return STATUS_USAGE;
+    gn_cpu_stay(0); // much of what it shows is one CPU's
     for (unsigned i = 0; i < shown; i++)
         show(argc > 1 ? find(argv[i + 1]) : &chapters[i]);
     printf("tour: %u chapter%s, %u skipped; %u statements checked, ", shown,

@@ -158,6 +158,8 @@ static bool ring_has_room(void)
 
 void console_irq(void)
 {
+    uint32_t before = put;
+
     while (ring_has_room()) {
         int c = uart_read(COM1);
         bool escaped = held_dle;
@@ -176,7 +178,8 @@ void console_irq(void)
     }
     if (!ring_has_room())
         uart_irq(COM1, false); // until arch_console_read has taken all
-    if (on_input != NULL)
+    // Not by a key: who waits for input would be seen awake in what it prints.
+    if (put != before && on_input != NULL)
         on_input();
 }
 

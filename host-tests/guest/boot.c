@@ -13,6 +13,8 @@
 #include "host-tests/guest/par.h"
 #include "host-tests/guest/tap.h"
 
+#include <gneiss/cpu.h>
+
 #include "arch/x86_64/cpu.h"
 #include "mm/mm.h"
 #include "mm/pt.h"
@@ -226,6 +228,7 @@ static void test_entropy(void)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     test_tables();
     test_memory(option(argc, argv, "mem"));
     test_cpus(option(argc, argv, "cpus"));

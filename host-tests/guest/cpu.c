@@ -11,6 +11,8 @@
 #include "host-tests/guest/room.h"
 #include "host-tests/guest/tap.h"
 
+#include <gneiss/cpu.h>
+
 #include "arch/x86_64/cpu.h"
 #include "mm/mm.h"
 #include "mm/pt.h"
@@ -736,6 +738,7 @@ static void test_critical_text(void)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     ncpus = arch_cpu_count();
     if (argc > 1 && strcmp(argv[1], "quick") == 0)
         rounds = 300;

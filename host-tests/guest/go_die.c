@@ -58,6 +58,66 @@ static void repanic(void *arg)
     panic_now(arg);
 }
 
+static void panic_same(void *arg)
+{
+    struct gn_panic p;
+
+    (void)arg;
+    if (gn_recover(&p))
+        gn_panic("%s", p.text);
+}
+
+static void repanic_same(void *arg)
+{
+    gn_defer(panic_same, NULL);
+    panic_now(arg);
+}
+
+static void panic_value(void *value)
+{
+    gn_panic_with(value, "a value");
+}
+
+// The same value goes on, another with the same text is another.
+static void repanic_value(void *arg)
+{
+    gn_defer(panic_value, &c);
+    gn_defer(panic_value, &c);
+    panic_value(arg);
+}
+
+static void panic_text(void *text)
+{
+    struct gn_panic p;
+
+    if (gn_recover(&p) || text != NULL)
+        gn_panic("%s", (char *)text);
+}
+
+// The inner one is recovered, and what comes of it panics with what the outer had.
+static void sandwich(void *arg)
+{
+    (void)arg;
+    gn_defer(panic_text, "outer");
+    gn_defer(panic_text, "inner");
+    gn_panic("outer");
+}
+
+static void middle(void *arg)
+{
+    (void)arg;
+    gn_defer(panic_text, "outer");
+    gn_defer(panic_same, NULL);
+    gn_defer(panic_text, "middle");
+    gn_panic("inner");
+}
+
+static void panic_lines(void *arg)
+{
+    (void)arg;
+    gn_panic("one line\n\ngoroutine 1 [running]:\nand two");
+}
+
 static void nil_deref(void *arg)
 {
     gn_defer(say, "deferred");
@@ -101,6 +161,7 @@ static void receives(void *arg)
 static void deadlock(void *arg)
 {
     (void)arg;
+    printf("printed before");
     gn_go(receives, NULL);
     gn_go(receives, NULL);
     (void)gn_next(c);
@@ -142,6 +203,7 @@ static void misuse(void *arg)
     if (strcmp(how, "Mutex.Unlock2") == 0) {
         gn_mutex_lock(&m);
         gn_mutex_unlock(&m);
+        printf("printed before");
     } else if (strcmp(how, "RWMutex.Unlock2") == 0 ||
                strcmp(how, "RWMutex.RUnlock3") == 0) {
         gn_rwmutex_rlock(&rw);
@@ -356,6 +418,11 @@ static const struct {
     {"panic", panic_now},
     {"double", double_panic},
     {"repanic", repanic},
+    {"repanic-same", repanic_same},
+    {"repanic-value", repanic_value},
+    {"sandwich", sandwich},
+    {"middle", middle},
+    {"lines", panic_lines},
     {"nil", nil_deref},
     {"nil-plain", nil_deref_plain},
     {"divide", divide},

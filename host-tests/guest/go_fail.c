@@ -15,6 +15,7 @@
 
 #include <gneiss/cpu.h>
 #include <gneiss/go.h>
+#include <gneiss/heap.h>
 #include <gneiss/stack.h>
 #include <gneiss/sync.h>
 
@@ -268,6 +269,50 @@ static long go_16g(void)
     return go_wait(wait_at_gate, NULL, STACK_LIMIT_MAX);
 }
 
+// Tasks. A place or a count that a failure kept would have the next wait for ever.
+static struct gn_wg tasks;
+static struct gn_group group;
+static _Atomic int odd;
+
+static int task_of_group(void *arg)
+{
+    nothing(arg);
+    return 0;
+}
+
+static void no_tasks(void)
+{
+    gn_wg_wait(&tasks);
+    (void)gn_group_wait(&group);
+    gn_group_set_limit(&group, 1);
+    cold();
+    // What is promised of the heap is there: a task's own memory is its size.
+    void *p = gn_alloc(48, GN_SCAN, 0);
+
+    must(p != NULL);
+    memset(p, 1, 48);
+    gn_free(p);
+}
+
+static long wg_go(void)
+{
+    return gn_wg_go(&tasks, nothing, NULL);
+}
+
+static long group_go(void)
+{
+    return gn_group_go(&group, task_of_group, NULL);
+}
+
+static long group_try_go(void)
+{
+    bool started;
+    int err = gn_group_try_go(&group, task_of_group, NULL, &started);
+
+    odd += started != (err == 0) || gn_group_failure(&group) != 0;
+    return err;
+}
+
 // Each page of the frames holds their depth. Returns how many do not.
 static NOINLINE unsigned dive(unsigned depth)
 {
@@ -345,7 +390,7 @@ static long grow_trim_die(void)
 }
 
 static int key;
-static _Atomic int refused, odd;
+static _Atomic int refused;
 
 static void set_local(void *arg)
 {
@@ -528,6 +573,9 @@ static const struct scenario {
     {"a new stack", all_new, go_default, .refuses = true, .least = 20},
     {"64 KiB", cold, go_64k, .refuses = true, .least = 19},
     {"16 GiB", all_new_large, go_16g, .refuses = true, .least = 50},
+    {"a task of a wait group", no_tasks, wg_go, .refuses = true, .least = 9},
+    {"a task of a group", no_tasks, group_go, .refuses = true, .least = 9},
+    {"or if it may", no_tasks, group_try_go, .refuses = true, .least = 9},
     {"growth of a new stack", all_new, go_and_grow, .arms = true, .least = 90},
     {"growth, trim, death", cold, grow_trim_die, .arms = true, .least = 160},
     {"values", cold, set_locals, .refuses = true, .arms = true,
@@ -654,6 +702,7 @@ static void need_a_table(void *arg)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     frame_zeroed_max = 0; // idle CPUs hold no frames while they are counted
     (void)dive(16);       // the stack of main takes none
     key = gn_local_new(NULL);

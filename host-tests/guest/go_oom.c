@@ -1,4 +1,4 @@
-// Each allocation of channels, timers and contexts failed in turn (heap.fail=N): the
+// Each allocation of channels, timers, contexts and tasks failed in turn (heap.fail=N): the
 // call that needs it returns NULL and ENOMEM, loses nothing, and works when it is tried
 // again; all others work.
 //
@@ -10,6 +10,7 @@
 #include <gneiss/context.h>
 #include <gneiss/go.h>
 #include <gneiss/heap.h>
+#include <gneiss/sync.h>
 #include <gneiss/time.h>
 
 #include <errno.h>
@@ -82,6 +83,51 @@ static void contexts(void)
     gn_ctx_free(c);
 }
 
+static int one_more(void *n)
+{
+    ++*(_Atomic unsigned *)n;
+    return 0;
+}
+
+static void one_more_thing(void *n)
+{
+    (void)one_more(n);
+}
+
+// What is refused does not run, is waited for by nobody, and takes no place.
+static void tasks(void)
+{
+    struct gn_wg w = {0};
+    struct gn_group g = {0};
+    _Atomic unsigned ran = 0;
+    unsigned started = 0;
+    bool did;
+    struct gn_ctx *ctx = may_fail(gn_group_ctx(&g, gn_ctx_background()));
+
+    gn_group_set_limit(&g, 1);
+    for (int i = 0; i < 3; i++) {
+        int err[] = {gn_wg_go(&w, one_more_thing, &ran),
+                     gn_group_go(&g, one_more, &ran), 0};
+
+        gn_wg_wait(&w);
+        if (gn_group_wait(&g) != 0 || gn_group_failure(&g) != 0)
+            ok(false, "it is no failure of the group");
+        err[2] = gn_group_try_go(&g, one_more, &ran, &did);
+        if (did != (err[2] == 0))
+            ok(false, "a task that was %sstarted", did ? "" : "not ");
+        (void)gn_group_wait(&g);
+        for (int k = 0; k < 3; k++) {
+            refused += err[k] != 0;
+            started += err[k] == 0;
+            if (err[k] != 0 && err[k] != -ENOMEM)
+                ok(false, "error %d, not -ENOMEM", err[k]);
+        }
+    }
+    if (ran != started)
+        ok(false, "%u tasks have run, of %u", ran, started);
+    gn_ctx_free(ctx);
+}
+
 int main(void)
 {
     uint64_t before = live(), left;
@@ -90,6 +136,7 @@ int main(void)
     channels();
     timers();
     contexts();
+    tasks();
     first = refused;
     while (gn_go_count() > 1)
         gn_yield();
@@ -100,6 +147,7 @@ int main(void)
     channels();
     timers();
     contexts();
+    tasks();
     while (gn_go_count() > 1)
         gn_yield();
     printf("# refused %u, then %u\n", first, refused);

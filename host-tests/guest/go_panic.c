@@ -598,6 +598,160 @@ static void goexits(void)
        "test/recover.go: without gn_try the goroutine ends");
 }
 
+// ---- panic itself deferred ----
+
+static char seen[32];
+static unsigned nseen;
+
+static void panic_of(void *digit)
+{
+    gn_panic("%s", (char *)digit);
+}
+
+static void step_of(void *digit)
+{
+    seen[nseen++] = *(char *)digit;
+}
+
+// What it is that it recovers.
+static void recovers_one(void *arg)
+{
+    struct gn_panic p;
+
+    (void)arg;
+    if (gn_recover(&p))
+        seen[nseen++] = p.text[0];
+}
+
+static void ends_five(void *arg)
+{
+    gn_defer(recovers_one, NULL);
+    gn_defer(panic_of, "5");
+    panic_of(arg);
+}
+
+static void five_then_three(void *arg)
+{
+    (void)arg;
+    gn_defer(ends_five, "4");
+    gn_defer(recovers_one, NULL);
+    gn_defer(panic_of, "3");
+}
+
+static void steps_and_panics(void *arg)
+{
+    gn_defer(step_of, "s");
+    panic_of(arg);
+}
+
+static void issue_43920(void *arg)
+{
+    (void)arg;
+    gn_defer(recovers_one, NULL);
+    gn_defer(five_then_three, NULL);
+    steps_and_panics("1");
+}
+
+static void ends_two(void *arg)
+{
+    gn_defer(recovers_one, NULL);
+    gn_defer(panic_of, "3");
+    panic_of(arg);
+}
+
+static void one_then_three(void *arg)
+{
+    (void)arg;
+    gn_defer(ends_two, "2");
+    gn_defer(recovers_one, NULL);
+    gn_defer(panic_of, "1");
+}
+
+static void steps_in_order(void *arg)
+{
+    // In Go a function returns that has deferred the recover: a gn_try.
+    gn_try(one_then_three, arg, NULL);
+    gn_defer(step_of, "c");
+    gn_defer(step_of, "b");
+    step_of("a");
+}
+
+static void steps_before_panic(void *arg)
+{
+    (void)arg;
+    gn_defer(step_of, "f");
+    gn_defer(step_of, "e");
+    steps_and_panics("4");
+}
+
+static void issue_43941(void *arg)
+{
+    gn_defer(recovers_one, NULL);
+    gn_defer(step_of, "g");
+    steps_in_order(arg);
+    steps_before_panic(arg);
+}
+
+static bool has_seen(void (*fn)(void *), const char *what)
+{
+    nseen = 0;
+    memset(seen, 0, sizeof seen);
+    bool good = gn_try(fn, NULL, NULL) && strcmp(seen, what) == 0;
+
+    if (!good)
+        printf("# %s, not %s\n", seen, what);
+    return good;
+}
+
+static void deferred_panics(void)
+{
+    ok(has_seen(issue_43920, "s351"),
+       "TestIssue43920: each is recovered by what was deferred before it");
+    ok(has_seen(issue_43941, "13abcsefg4"),
+       "TestIssue43941: and what was deferred is called, in its order");
+}
+
+// ---- in loops ----
+
+static void recovers_text(void *text)
+{
+    struct gn_panic p;
+
+    if (gn_recover(&p) && strcmp(p.text, text) == 0)
+        step_of("r");
+}
+
+static void in_loop_then_open(void *arg)
+{
+    for (int i = 0; i < 3; i++) {
+        gn_defer(step_of, "l"); // of the block: in each round
+    }
+    gn_defer(recovers_text, "first");
+    if (arg == NULL) {
+        gn_defer(step_of, "x");
+    }
+    gn_panic("first");
+}
+
+static void open_then_in_loop(void *arg)
+{
+    (void)arg;
+    gn_defer(recovers_text, "second");
+    for (int i = 0;; i++) {
+        gn_defer(step_of, "l");
+        if (i == 2)
+            gn_panic("second");
+    }
+}
+
+static void defers_in_loops(void)
+{
+    ok(has_seen(in_loop_then_open, "lllxr"),
+       "TestNonOpenAndOpenDefers: in a loop, and after it");
+    ok(has_seen(open_then_in_loop, "lllr"),
+       "TestOpenAndNonOpenDefers: before a loop, and in it");
+}
+
 int main(int argc, char **argv)
 {
     bool on_host = argc > 1 && strcmp(argv[1], "host") == 0;
@@ -618,5 +772,7 @@ int main(int argc, char **argv)
     keeps_values();
     many_at_once();
     goexits();
+    deferred_panics();
+    defers_in_loops();
     return tap_end();
 }

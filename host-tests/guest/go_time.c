@@ -1,7 +1,5 @@
-// Timers, contexts and fairness, after Go's own tests: src/time/sleep_test.go,
-// tick_test.go, src/context/context_test.go, x_test.go, afterfunc_test.go,
-// src/runtime/proc_test.go. Each point begins with the
-// name of the test that it answers. Nothing has to happen soon: only order, counts, and
+// Timers, after Go's own tests: src/time/sleep_test.go, tick_test.go. Each point begins
+// with the name of the test that it answers (go-tests.tsv lists them all). Nothing has to happen soon: only order, counts, and
 // that nothing comes too early.
 //
 // usage: go_time [ROUNDS]
@@ -9,7 +7,6 @@
 #include "host-tests/guest/go_test.h"
 
 #include <gneiss/chan.h>
-#include <gneiss/context.h>
 #include <gneiss/cpu.h>
 #include <gneiss/go.h>
 #include <gneiss/panic.h>
@@ -18,7 +15,6 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
-#include <string.h>
 
 enum { MS = 1000000 };
 
@@ -464,453 +460,138 @@ static void tickers_teardown(void)
     ok(true, "TestTeardown: made and freed while they go");
 }
 
-// ---- contexts ----
+// ---- as Go's tests that are younger ----
 
-static struct gn_ctx *bg(void)
+static void after_tick(void)
 {
-    return gn_ctx_background();
-}
+    int64_t start = gn_now();
 
-static bool is_done(struct gn_ctx *c)
-{
-    return gn_chan_try_recv(gn_ctx_done(c).raw, NULL, NULL);
-}
-
-static void await(struct gn_ctx *c)
-{
-    (void)gn_chan_recv(gn_ctx_done(c).raw, NULL);
-}
-
-static int key1, key2;
-
-static void background(void)
-{
-    ok(gn_ctx_done(bg()).raw == NULL && gn_ctx_err(bg()) == NULL &&
-           !gn_ctx_has_deadline(bg(), NULL) &&
-           gn_ctx_value(bg(), &key1) == NULL,
-       "TestBackground: nothing");
-    gn_ctx_cancel(bg());
-    ok(gn_ctx_err(bg()) == NULL, "TestBackground: it is not canceled");
-}
-
-static void with_cancel(void)
-{
-    struct gn_ctx *c = need(gn_ctx_cancelable(bg()));
-
-    ok(!is_done(c) && gn_ctx_err(c) == NULL && gn_ctx_cause(c) == NULL,
-       "TestWithCancel: not yet");
-    gn_ctx_cancel(c);
-    ok(is_done(c) && gn_ctx_err(c) == gn_ctx_canceled &&
-           gn_ctx_cause(c) == gn_ctx_canceled,
-       "TestWithCancel: canceled");
-    gn_ctx_cancel(c);
-    ok(is_done(c), "TestWithCancel: twice");
-    gn_ctx_free(c);
-}
-
-static void parent_finishes_child(void)
-{
-    struct gn_ctx *parent = need(gn_ctx_cancelable(bg())),
-                  *child = need(gn_ctx_cancelable(parent)),
-                  *value = need(gn_ctx_with(parent, &key1, &key1)),
-                  *timer = need(gn_ctx_timeout(value, 3600 * GN_SECOND)),
-                  *without = need(gn_ctx_without_cancel(value));
-
-    ok(!is_done(child) && !is_done(value) && !is_done(timer),
-       "TestParentFinishesChild: not yet");
-    gn_ctx_cancel(parent);
-    ok(is_done(child) && is_done(value) && is_done(timer) &&
-           gn_ctx_err(timer) == gn_ctx_canceled,
-       "TestParentFinishesChild: with it");
-    ok(gn_ctx_done(without).raw == NULL && gn_ctx_err(without) == NULL &&
-           gn_ctx_value(without, &key1) == &key1,
-       "TestCause, WithoutCancel: its values, and nothing else");
-    struct gn_ctx *precanceled = need(gn_ctx_cancelable(timer));
-
-    ok(is_done(precanceled) && gn_ctx_err(precanceled) == gn_ctx_canceled,
-       "TestParentFinishesChild: made of one that is canceled");
-    gn_ctx_free(precanceled);
-    gn_ctx_free(without);
-    gn_ctx_free(timer);
-    gn_ctx_free(value);
-    gn_ctx_free(child);
-    gn_ctx_free(parent);
-}
-
-static void child_finishes_first(void)
-{
-    struct gn_ctx *parents[] = {bg(), need(gn_ctx_cancelable(bg())),
-                                need(gn_ctx_with(bg(), &key1, &key2))};
-    bool good = true;
-
-    for (int i = 0; i < 3; i++) {
-        struct gn_ctx *child = need(gn_ctx_cancelable(parents[i]));
-
-        gn_ctx_cancel(child);
-        good &= is_done(child) && gn_ctx_err(parents[i]) == NULL;
-        gn_ctx_free(child);
-        gn_ctx_free(parents[i]);
-    }
-    ok(good, "TestChildFinishesFirst: its parent goes on");
-}
-
-static void deadlines(void)
-{
-    int64_t at = gn_now() + 5 * MS, found = 0;
-    struct gn_ctx *c = need(gn_ctx_deadline(bg(), at, NULL));
-
-    ok(gn_ctx_has_deadline(c, &found) && found == at,
-       "TestDeadline: it is told");
-    await(c);
-    ok(gn_now() >= at && gn_ctx_err(c) == gn_ctx_deadline_exceeded &&
-           gn_ctx_cause(c) == gn_ctx_deadline_exceeded,
-       "TestDeadline: it comes");
-    gn_ctx_free(c);
-    struct gn_ctx *outer = need(gn_ctx_timeout(bg(), 5 * MS)),
-                  *v = need(gn_ctx_with(outer, &key1, NULL)),
-                  *inner = need(gn_ctx_timeout(v, 3600 * GN_SECOND));
-
-    gn_ctx_has_deadline(outer, &at);
-    ok(gn_ctx_has_deadline(inner, &found) && found == at,
-       "TestLayersTimeout: the earlier one is kept");
-    await(inner);
-    ok(gn_ctx_err(inner) == gn_ctx_deadline_exceeded,
-       "TestLayersTimeout: and comes");
-    gn_ctx_free(inner);
-    gn_ctx_free(v);
-    gn_ctx_free(outer);
-    c = need(gn_ctx_timeout(bg(), -1));
-    ok(is_done(c) && gn_ctx_err(c) == gn_ctx_deadline_exceeded,
-       "TestTimeout: of nothing has come already");
-    gn_ctx_free(c);
-}
-
-static void canceled_timeout(void)
-{
-    struct gn_ctx *c = need(gn_ctx_timeout(bg(), GN_SECOND * 3600)),
-                  *far = need(gn_ctx_timeout(c, INT64_MAX));
-
-    gn_ctx_cancel(c);
-    ok(gn_ctx_err(c) == gn_ctx_canceled && is_done(far),
-       "TestCanceledTimeout: canceled before");
-    gn_ctx_free(far);
-    gn_ctx_free(c);
-}
-
-static void values(void)
-{
-    struct gn_ctx *a = need(gn_ctx_with(bg(), &key1, "one")),
-                  *b = need(gn_ctx_with(a, &key2, "two")),
-                  *c = need(gn_ctx_cancelable(b)),
-                  *d = need(gn_ctx_with(c, &key1, "other"));
-
-    ok(gn_ctx_value(a, &key2) == NULL &&
-           strcmp(gn_ctx_value(b, &key1), "one") == 0 &&
-           strcmp(gn_ctx_value(c, &key2), "two") == 0,
-       "TestValues: of itself and its parents");
-    ok(strcmp(gn_ctx_value(d, &key1), "other") == 0 &&
-           strcmp(gn_ctx_value(c, &key1), "one") == 0,
-       "TestValues: the nearest counts");
-    ok(gn_ctx_value(d, &calls) == NULL, "TestValues: there is none");
-    gn_ctx_free(d);
-    gn_ctx_free(c);
-    gn_ctx_free(b);
-    gn_ctx_free(a);
-}
-
-static const char why[] = "why", other[] = "other";
-
-static void causes(void)
-{
-    struct gn_ctx *a = need(gn_ctx_cancelable(bg())),
-                  *b = need(gn_ctx_cancelable(a));
-
-    gn_ctx_cancel_cause(a, why);
-    ok(gn_ctx_err(b) == gn_ctx_canceled && gn_ctx_cause(b) == why &&
-           gn_ctx_cause(a) == why,
-       "TestCause: of the parent");
-    gn_ctx_cancel_cause(a, other);
-    ok(gn_ctx_cause(a) == why, "TestCause: the first counts");
-    gn_ctx_free(b);
-    gn_ctx_free(a);
-    a = need(gn_ctx_cancelable(bg()));
-    b = need(gn_ctx_cancelable(a));
-    gn_ctx_cancel_cause(b, why);
-    gn_ctx_cancel_cause(a, other);
-    ok(gn_ctx_cause(b) == why && gn_ctx_cause(a) == other,
-       "TestCause: of the child, before");
-    gn_ctx_free(b);
-    gn_ctx_free(a);
-    a = need(gn_ctx_deadline(bg(), gn_now() + MS, why));
-    await(a);
-    ok(gn_ctx_err(a) == gn_ctx_deadline_exceeded && gn_ctx_cause(a) == why,
-       "TestCause, WithDeadlineCause: of the time");
-    gn_ctx_free(a);
-    a = need(gn_ctx_deadline(bg(), gn_now() + GN_SECOND * 3600, why));
-    gn_ctx_cancel(a);
-    ok(gn_ctx_cause(a) == gn_ctx_canceled,
-       "TestCause, WithTimeoutCause: canceled before has none");
-    gn_ctx_free(a);
-}
-
-static void after_canceled(void *wg)
-{
-    calls++;
-    gn_wg_done(wg);
-}
-
-static void after_funcs(void)
-{
-    struct gn_ctx *a = need(gn_ctx_cancelable(bg())),
-                  *v = need(gn_ctx_with(a, &key1, &key1));
-    struct gn_ctx_call *x, *y;
-
-    calls = 0;
-    gn_wg_add(&all, 1);
-    x = need(gn_ctx_after_func(v, after_canceled, &all));
-    y = need(gn_ctx_after_func(a, count_call, NULL));
-    ok(gn_ctx_call_stop(y) && !gn_ctx_call_stop(y),
-       "TestAfterFuncNotCalledAfterStop: stopped");
-    gn_ctx_cancel(a);
-    gn_wg_wait(&all);
-    ok(calls == 1 && !gn_ctx_call_stop(x),
-       "TestAfterFuncCalledAfterCancel: once");
-    gn_ctx_call_free(x);
-    gn_ctx_call_free(y);
-    gn_wg_add(&all, 1);
-    x = need(gn_ctx_after_func(v, after_canceled, &all));
-    gn_wg_wait(&all);
-    ok(calls == 2, "TestAfterFuncCalledImmediately: of one that is canceled");
-    gn_ctx_call_free(x);
-    gn_ctx_free(v);
-    gn_ctx_free(a);
-    a = need(gn_ctx_timeout(bg(), 2 * MS));
-    gn_wg_add(&all, 1);
-    x = need(gn_ctx_after_func(a, after_canceled, &all));
-    gn_wg_wait(&all);
-    ok(calls == 3, "TestAfterFuncCalledAfterTimeout: by its deadline");
-    gn_ctx_call_free(x);
-    gn_ctx_free(a);
-    y = need(gn_ctx_after_func(bg(), count_call, NULL));
-    ok(gn_ctx_call_stop(y),
-       "TestAfterFuncNotCalledAfterStop: of the background");
-    gn_ctx_call_free(y);
-    gn_ctx_call_free(NULL);
-}
-
-static void cancel_it(void *c)
-{
-    gn_ctx_cancel(c);
-    gn_wg_done(&all);
-}
-
-static void derive(void *c)
-{
-    for (unsigned i = 0; i < rounds; i++) {
-        struct gn_ctx *child = need(gn_ctx_cancelable(c)),
-                      *grand = need(gn_ctx_timeout(child, MS / 2));
-
-        if (i % 3 == 0)
-            gn_ctx_cancel(child);
-        else
-            await(grand);
-        gn_ctx_free(grand);
-        gn_ctx_free(child);
-    }
-    gn_wg_done(&all);
-}
-
-static void simultaneous(void)
-{
-    struct gn_ctx *root = need(gn_ctx_cancelable(bg())), *m[50];
-    bool good = true;
-
-    for (int i = 0; i < 50; i++)
-        m[i] = need(gn_ctx_cancelable(i < 5 ? root : m[i - 5]));
-    gn_wg_add(&all, 50);
-    for (int i = 0; i < 50; i++)
-        go(cancel_it, m[(i * 7) % 50]);
-    gn_wg_wait(&all);
-    for (int i = 49; i >= 0; i--) {
-        good &= is_done(m[i]);
-        gn_ctx_free(m[i]);
-    }
-    ok(good && gn_ctx_err(root) == NULL, "TestSimultaneousCancels: 50 at once");
-    gn_wg_add(&all, 11);
     for (int i = 0; i < 10; i++)
-        go(derive, root);
-    gn_sleep(MS);
-    go(cancel_it, root);
-    gn_wg_wait(&all);
-    ok(gn_ctx_err(root) == gn_ctx_canceled,
-       "TestInterlockedCancels: made while their parent is canceled");
-    gn_ctx_free(root);
+        (void)gn_next(gn_after(2 * MS));
+    ok(gn_now() - start >= 20 * MS, "TestAfterTick: ten times, not too fast");
 }
 
-static void layers(void)
+// What is received is when it was due, whenever that is.
+static void times_are_due_times(void)
 {
-    enum { DEPTH = 10000 };
-    struct gn_ctx *c = bg(), *first = NULL;
+    int64_t start = gn_now();
+    gn_times c = gn_after(5 * MS);
+    int64_t set = gn_now();
+    struct gn_timer *t = need(gn_ticker_new(5 * MS));
+    int64_t made = gn_now();
 
-    for (int i = 0; i < DEPTH; i++) {
-        c = need(gn_ctx_cancelable(c));
-        if (i == 0)
-            first = c;
+    gn_sleep(60 * MS);
+    int64_t at = gn_next(c);
+
+    ok(at >= start + 5 * MS && at <= set + 5 * MS,
+       "TestAfterTimes: the time at which it was due");
+    at = gn_next(gn_timer_channel(t));
+    ok(at >= set + 5 * MS && at <= made + 5 * MS,
+       "TestTickTimes: the first of those that have passed");
+    gn_timer_free(t);
+}
+
+static uint32_t below(uint32_t n)
+{
+    static uint32_t x = 12345;
+
+    x = x * 1664525 + 1013904223;
+    return (uint32_t)((uint64_t)x * n >> 32);
+}
+
+// Each goes through all states of a timer, in an order of its own among the others'.
+static void adjust_timers(void)
+{
+    enum { N = 100 };
+    static struct gn_timer *t[N];
+    int step[N] = {0}, which[N], n = N;
+    unsigned wrong = 0;
+
+    for (int i = 0; i < N; i++)
+        which[i] = i;
+    while (n > 0) {
+        int k = (int)below((uint32_t)n), i = which[k];
+
+        switch (step[i]++) {
+        case 0:
+            t[i] = need(gn_timer_new(0));
+            break;
+        case 1:
+        case 9:
+            (void)gn_next(gn_timer_channel(t[i]));
+            break;
+        case 2:
+        case 4:
+        case 6:
+            wrong += gn_timer_reset(t[i], (step[i] % 3 + 1) * 60 * GN_SECOND);
+            break;
+        case 3:
+        case 5:
+        case 7:
+            wrong += !gn_timer_stop(t[i]);
+            break;
+        case 8:
+            wrong += gn_timer_reset(t[i], 0);
+            break;
+        default:
+            gn_timer_free(t[i]);
+            which[k] = which[--n];
+        }
     }
-    gn_ctx_cancel(first);
-    ok(is_done(c), "TestLayersCancel: %d of each other", DEPTH);
+    IS(wrong, 0, "TestAdjustTimers: 100 of them, in any order");
 }
 
-static void free_used(void *c)
-{
-    gn_ctx_free(c);
-}
+static struct gn_timer *shared_timer;
 
-static void checked_free(void)
-{
-    struct gn_ctx *a = need(gn_ctx_cancelable(bg())),
-                  *b = need(gn_ctx_with(a, &key1, NULL));
-
-    ok(panics(free_used, a, "free of a context that others are made from"),
-       "gn_ctx_free: of one that others are made from");
-    gn_ctx_free(b);
-    gn_ctx_free(a);
-    gn_ctx_free(NULL);
-}
-
-// ---- fairness ----
-
-static _Atomic bool over;
-static struct gn_wg hogs;
-static _Atomic unsigned turn;
-static ints to, fro;
-
-static void only_yields(void *arg)
+static void ticks_or_after(void *arg)
 {
     (void)arg;
-    while (!over)
-        gn_yield();
-    gn_wg_done(&all);
-}
-
-static void yield_progress(void)
-{
-    over = false;
-    gn_wg_add(&all, 2);
-    go(only_yields, NULL);
-    go(only_yields, NULL);
-    for (int i = 0; i < 10; i++)
-        gn_yield();
-    over = true;
-    gn_wg_wait(&all);
-    ok(true, "TestYieldProgress: who yields comes back");
-}
-
-// Each waits for its turn without giving its CPU away.
-static void takes_turns(void *arg)
-{
-    unsigned me = (unsigned)(uintptr_t)arg, n = gn_cpu_count();
-
-    for (unsigned i = 0; i < 3; i++) {
-        while (turn != i * n + me)
-            ;
-        turn++;
-    }
-    gn_wg_done(&all);
-}
-
-static void parallelism(void)
-{
-    turn = 0;
-    gn_wg_add(&all, gn_cpu_count());
-    for (uintptr_t i = 0; i < gn_cpu_count(); i++)
-        go(takes_turns, (void *)i);
-    gn_wg_wait(&all);
-    IS(turn, 3 * gn_cpu_count(),
-       "TestGoroutineParallelism: as many as CPUs spin");
-}
-
-static void sends_always(void *arg)
-{
-    int v = 0;
-
-    (void)arg;
-    while (!over) {
-        struct gn_case cases[] = {GN_SEND(to, &v), GN_RECV(fro, NULL)};
+    for (unsigned i = 0; i < 10 * rounds; i++) {
+        gn_times late = gn_after(MS);
+        struct gn_case cases[] = {GN_RECV(gn_timer_channel(shared_timer), NULL),
+                                  GN_RECV(late, NULL)};
 
         gn_select(cases, 2);
     }
     gn_wg_done(&all);
 }
 
-static void timer_fairness(void)
+static void receives_or_resets(void *arg)
 {
-    to = gn_make_chan(ints, 0);
-    fro = gn_make_chan(ints, 0);
-    gn_times t = gn_after(5 * MS);
-    size_t which;
-
-    over = false;
-    gn_wg_add(&all, 2);
-    go(sends_always, NULL);
-    go(sends_always, NULL);
-    do {
-        struct gn_case cases[] = {GN_RECV(to, NULL), GN_RECV(t, NULL)};
-
-        which = gn_select(cases, 2);
-    } while (which == 0);
-    over = true;
-    gn_close(fro);
-    gn_wg_wait(&all);
-    ok(true, "TestTimerFairness: a timer comes through among busy channels");
-}
-
-static void answers(void *arg)
-{
-    int v;
-
     (void)arg;
-    while (gn_recv(to, &v))
-        gn_send(fro, v);
+    for (unsigned i = 0; i < 10 * rounds; i++) {
+        (void)gn_try_recv(gn_timer_channel(shared_timer), NULL, NULL);
+        gn_timer_reset(shared_timer, 1);
+    }
     gn_wg_done(&all);
 }
 
-static void asks(void *arg)
+static void hundred_ticks(void *arg)
 {
     (void)arg;
-    for (int i = 0; i < 100; i++) {
-        gn_send(to, i);
-        (void)gn_next(fro);
-    }
-    gn_close(to);
+    for (int i = 0; i < 100; i++)
+        (void)gn_next(gn_timer_channel(shared_timer));
     gn_wg_done(&all);
 }
 
-static void hog(void *arg)
+static void all_share(struct gn_timer *t, unsigned n, void (*fn)(void *))
 {
-    (void)arg;
-    while (!over)
-        ;
-    gn_wg_done(&hogs);
+    shared_timer = need(t);
+    gn_wg_add(&all, n);
+    for (unsigned i = 0; i < n; i++)
+        go(fn, NULL);
+    gn_wg_wait(&all);
+    gn_timer_free(shared_timer);
 }
 
-static void ping_pong_hog(void)
+static void multi_wakeup(void)
 {
-    to = gn_make_chan(ints, 0);
-    fro = gn_make_chan(ints, 0);
-    over = false;
-    for (unsigned i = 0; i < gn_cpu_count(); i++) {
-        gn_wg_add(&hogs, 1);
-        go(hog, NULL);
-    }
-    gn_wg_add(&all, 2);
-    go(answers, NULL);
-    go(asks, NULL);
-    gn_wg_wait(&all);
-    over = true;
-    gn_wg_wait(&hogs);
-    ok(true,
-       "TestPingPongHog: there and back 100 times, beside a loop on each CPU");
+    all_share(gn_ticker_new(1000), gn_cpu_count(), ticks_or_after);
+    ok(true, "TestMultiWakeupTicker: each comes back, by it or by another");
+    all_share(gn_timer_new(1), gn_cpu_count(), receives_or_resets);
+    ok(true, "TestMultiWakeupTimer: all receive and reset one");
+    all_share(gn_ticker_new(1), 10, hundred_ticks);
+    ok(true, "TestTickerConcurrentStress: ten receive 100 times each");
 }
 
 int main(int argc, char **argv)
@@ -939,21 +620,9 @@ int main(int argc, char **argv)
     slow_ticker();
     ticker_misuse();
     tickers_teardown();
-    background();
-    with_cancel();
-    parent_finishes_child();
-    child_finishes_first();
-    deadlines();
-    canceled_timeout();
-    values();
-    causes();
-    after_funcs();
-    simultaneous();
-    layers();
-    checked_free();
-    yield_progress();
-    parallelism();
-    timer_fairness();
-    ping_pong_hog();
+    after_tick();
+    times_are_due_times();
+    adjust_timers();
+    multi_wakeup();
     return tap_end();
 }

@@ -22,7 +22,7 @@
 
 #include "arch/arch.h"
 #include "mm/mm.h"
-#include "runtime/sched/sched.h"
+#include "runtime/sched/p.h"
 
 static unsigned rounds = 3;
 static bool on_host;
@@ -244,6 +244,90 @@ static void pinned_stay(void)
     IS(gn_go_with(&(struct gn_go_options){.pinned = true, .cpu = 64}, nothing,
                   NULL),
        -EINVAL, "there is no CPU 64");
+}
+
+// main, which was on any.
+static void stays_where_it_is_told(void)
+{
+    unsigned right = 0, all = 0;
+
+    for (int cpu = 0; cpu < (int)gn_cpu_count(); cpu++) {
+        if (gn_cpu_stay(cpu) != 0)
+            abort();
+        for (int i = 0; i < 10; i++) {
+            right += gn_cpu_id() == (unsigned)cpu;
+            g_sleep_until(arch_mono_ns() + 1000);
+            all++;
+        }
+    }
+    ok(right == all, "who asks for it stays on one CPU after the other");
+    ok(gn_cpu_stay(GN_CPU_ANY) == 0 && g_current()->cpu == G_ANY_CPU,
+       "and goes where it likes again");
+    ok(gn_cpu_stay((int)gn_cpu_count()) == -EINVAL &&
+           gn_cpu_stay(-2) == -EINVAL && g_current()->cpu == G_ANY_CPU,
+       "but not on a CPU that is not there");
+}
+
+// main, too, is woken into the slice of who wakes it; one that is pinned waits for its
+// turn each time.
+static struct {
+    struct gn_sem to, fro;
+    struct gn_wg all;
+    _Atomic bool over;
+} game = {GN_SEM(1), GN_SEM(1), {0}, false};
+
+static void hogs(void *arg)
+{
+    (void)arg;
+    while (!game.over)
+        ;
+    gn_wg_done(&game.all);
+}
+
+static void answers(void *arg)
+{
+    (void)arg;
+    while (!game.over) {
+        gn_sem_acquire(&game.to, 1);
+        gn_sem_release(&game.fro, 1);
+    }
+    gn_wg_done(&game.all);
+}
+
+static uint64_t picks(void)
+{
+    uint64_t n = 0;
+
+    for (unsigned cpu = 0; cpu < gn_cpu_count(); cpu++)
+        n += *(const volatile uint32_t *)&p_of_cpu(cpu)->picks;
+    return n;
+}
+
+static void main_does_not_starve(void)
+{
+    enum { ROUNDS = 3000 };
+    int done = 0;
+
+    gn_sem_acquire(&game.to, 1);
+    gn_sem_acquire(&game.fro, 1);
+    gn_wg_add(&game.all, 1 + gn_cpu_count());
+    gn_go(answers, NULL);
+    for (unsigned cpu = 0; cpu < gn_cpu_count(); cpu++)
+        gn_go(hogs, NULL);
+    // With stress=preempt everybody is picked all the time.
+    uint64_t before = picks(), most = slice_always() ? UINT64_MAX : ROUNDS / 2;
+
+    while (done < ROUNDS && picks() - before < most) {
+        gn_sem_release(&game.to, 1);
+        gn_sem_acquire(&game.fro, 1);
+        done++;
+    }
+    game.over = true;
+    gn_sem_release(&game.to, 1);
+    gn_wg_wait(&game.all);
+    ok(done == ROUNDS,
+       "main, woken %d times beside a loop on each CPU: %d times", ROUNDS,
+       done);
 }
 
 // ---- values ----
@@ -635,7 +719,9 @@ int main(int argc, char **argv)
     all_run_once();
     loops_stop_nobody();
     registers_survive();
+    main_does_not_starve();
     pinned_stay();
+    stays_where_it_is_told();
     values_are_a_goroutines_own();
     if (!on_host)
         the_c_library_is_everybodys();

@@ -14,6 +14,7 @@
 #include "host-tests/guest/par.h"
 #include "host-tests/guest/tap.h"
 #include "mm/mm.h"
+#include <gneiss/cpu.h>
 #include <gneiss/heap.h>
 
 #include "runtime/heap/heap.h"
@@ -336,6 +337,7 @@ static void test_realloc_moves(void)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     if (argc > 1)
         steps = (unsigned)atoi(argv[1]);
     if (argc > 2)

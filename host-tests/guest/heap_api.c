@@ -525,6 +525,7 @@ static void test_keep(void)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     if (argc > 1)
         rng = (uint64_t)atoll(argv[1]);
     printf("# seed %llu\n", (unsigned long long)rng);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <gneiss/cpu.h>
 #include <gneiss/heap.h>
 #include <gneiss/mem.h>
 
@@ -71,6 +72,7 @@ int main(int argc, char **argv)
 {
     unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : ROUNDS;
 
+    gn_cpu_stay(0);
     run(1); // stacks and tables
     struct accounts before = settle();
 

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include <gneiss/cpu.h>
 #include <gneiss/heap.h>
 
 #include "host-tests/guest/par.h"
@@ -149,6 +150,7 @@ static void is_given(bool busy, bool small)
 
 int main(void)
 {
+    gn_cpu_stay(0);
     for (int i = 0; i < 4; i++)
         is_given(i / 2, i % 2);
     gn_heap_check();

@@ -6,6 +6,7 @@
 
 #include "host-tests/guest/tap.h"
 
+#include <gneiss/cpu.h>
 #include <gneiss/go.h>
 
 #include <stdatomic.h>
@@ -59,6 +60,7 @@ int main(int argc, char **argv)
     unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 300, late = 0;
     struct g *g = g_create(come_and_go, NULL, "other", 1);
 
+    gn_cpu_stay(0);
     if (g == NULL || arch_cpu_count() < 2)
         abort();
     old_kick = arch_hooks.kick;

@@ -5,6 +5,7 @@
 
 #include "host-tests/guest/tap.h"
 
+#include <gneiss/cpu.h>
 #include <gneiss/go.h>
 #include <gneiss/mem.h>
 #include <gneiss/sync.h>
@@ -38,6 +39,7 @@ int main(int argc, char **argv)
     size_t n = argc > 1 ? (size_t)atol(argv[1]) : 10000, made = 0;
     long most = argc > 2 ? atol(argv[2]) : 5120;
 
+    gn_cpu_stay(0);
     for (int round = 0; round < 2; round++) {
         int64_t before = frames_used();
 

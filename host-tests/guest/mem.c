@@ -11,6 +11,8 @@
 #include "host-tests/guest/settle.h"
 #include "host-tests/guest/tap.h"
 
+#include <gneiss/cpu.h>
+
 #include "mm/mm.h"
 
 // Of more than these frames some are, all over memory: the rest is set aside.
@@ -196,6 +198,7 @@ int main(void)
     size_t share;
     bool little;
 
+    gn_cpu_stay(0);
     settle(); // its goroutines are there
     set_aside(MOST);
     find_most();

@@ -692,6 +692,7 @@ int main(void)
 {
     struct accounts before;
 
+    gn_cpu_stay(0);
     // What is made once: malloc's first page, the stack.
     printf("# on %u CPUs\n", gn_cpu_count());
     grow_stack();

@@ -119,6 +119,7 @@ static void warm_up(unsigned cpu, void *arg)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     if (argc > 1)
         rounds = (unsigned)strtoul(argv[1], NULL, 0);
     if (argc > 2)

@@ -9,6 +9,7 @@
 //
 // usage: mem_dirty [ROUNDS [STEPS]]: one round more before frames are counted
 
+#include <gneiss/cpu.h>
 #include <gneiss/mem.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -218,6 +219,7 @@ static void one_round(void (*fn)(unsigned cpu, void *arg), bool by_a_view,
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     if (argc > 1)
         rounds = (unsigned)strtoul(argv[1], NULL, 0);
     if (argc > 2)

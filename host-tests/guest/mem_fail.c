@@ -802,6 +802,7 @@ static void each_request_fails_in_turn(void)
 
 int main(void)
 {
+    gn_cpu_stay(0);
     accounts_start();
     each_request_fails_in_turn();
     return tap_end();

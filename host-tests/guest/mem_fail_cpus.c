@@ -5,6 +5,7 @@
 // usage: mem_fail_cpus [ROUNDS]
 
 #include <errno.h>
+#include <gneiss/cpu.h>
 #include <gneiss/mem.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -86,6 +87,7 @@ static void all_cpus_at_once(void)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     if (argc > 1)
         rounds = (unsigned)strtoul(argv[1], NULL, 0);
     frame_zeroed_max = 0;

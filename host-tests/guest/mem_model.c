@@ -16,6 +16,8 @@
 #include "host-tests/guest/settle.h"
 #include "host-tests/guest/tap.h"
 
+#include <gneiss/cpu.h>
+
 #include "mm/mm.h"
 
 static void __attribute__((format(printf, 1, 2), noreturn))
@@ -234,6 +236,7 @@ static void end_models(bool want_large)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     if (argc > 1)
         steps = (unsigned)strtoul(argv[1], NULL, 0);
     if (argc > 2)

@@ -49,6 +49,7 @@ static void fight(unsigned cpu, void *arg)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     if (argc > 1)
         rounds = (unsigned)strtoul(argv[1], NULL, 0);
     place = gn_reserve(PAGES * PAGE);

@@ -1,6 +1,7 @@
 // Memory that is there only in pieces, or only if somebody gives it back: any size
 // that can be promised is mapped whole, whatever frames it comes from.
 
+#include <gneiss/cpu.h>
 #include <gneiss/mem.h>
 #include <stdint.h>
 #include <string.h>
@@ -271,6 +272,7 @@ static void nothing(unsigned cpu, void *arg)
 
 int main(void)
 {
+    gn_cpu_stay(0);
     frame_zeroed_max = 0;
     free(malloc(1));
     par_run(nothing, NULL); // every CPU has what it keeps

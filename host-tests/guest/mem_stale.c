@@ -10,6 +10,7 @@
 //
 // usage: mem_stale [TURNS]
 
+#include <gneiss/cpu.h>
 #include <gneiss/mem.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -334,6 +335,7 @@ static void all_ways(void)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     if (argc > 1)
         turns = (unsigned)strtoul(argv[1], NULL, 0);
     check_way(&ways[0]); // what is made once for all

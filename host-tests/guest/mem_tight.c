@@ -11,6 +11,8 @@
 #include "host-tests/guest/settle.h"
 #include "host-tests/guest/tap.h"
 
+#include <gneiss/cpu.h>
+
 #include "mm/fcache.h"
 #include "mm/mm.h"
 #include "runtime/stack/stack.h"
@@ -83,6 +85,7 @@ static NOINLINE void die(void)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     frame_zeroed_max = 0;
     par_run(nothing, NULL);
     struct accounts before = settle();

@@ -13,6 +13,8 @@
 
 #include "host-tests/guest/tap.h"
 
+#include <gneiss/cpu.h>
+
 #include "arch/x86_64/cpu.h"
 #include "mm/mm.h"
 #include "runtime/debug/debug.h"
@@ -511,6 +513,7 @@ static const struct {
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     for (unsigned i = 0; i < sizeof deeds / sizeof deeds[0]; i++) {
         if (argc > 1 && strcmp(argv[1], deeds[i].name) == 0) {
             deeds[i].fn();

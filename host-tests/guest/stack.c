@@ -13,6 +13,8 @@
 #include "host-tests/guest/settle.h"
 #include "host-tests/guest/tap.h"
 
+#include <gneiss/cpu.h>
+
 #include "mm/mm.h"
 #include "runtime/stack/stack.h"
 
@@ -278,6 +280,7 @@ static void test_per_goroutine(void)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     if (argc > 1 && strcmp(argv[1], "quick") == 0)
         churn = 1000;
     test_depth();

@@ -9,6 +9,8 @@
 // With little memory the tests take less of it; random steps that are refused for
 // want of memory are left out, and counted.
 
+#include <gneiss/cpu.h>
+
 #include <errno.h>
 #include <string.h>
 
@@ -655,6 +657,7 @@ static void everything_at_once(void)
 
 int main(int argc, char **argv)
 {
+    gn_cpu_stay(0);
     if (argc > 1 && strcmp(argv[1], "quick") == 0)
         scale = 10;
     else if (argc > 1 && strcmp(argv[1], "brief") == 0)

@@ -122,6 +122,7 @@ int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "quiet";
 
+    gn_cpu_stay(0);
     if (strcmp(what, "quiet") == 0) {
         quiet();
         return tap_end();

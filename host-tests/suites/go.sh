@@ -33,18 +33,15 @@ add options/stress bad_option 'stress=oom: preempt: goroutines' @hello stress=oo
 
 # Channels, sync, panics, time: after Go's own tests (go-tests*.tsv).
 for cpus in 1 2 4; do
-    add "go/chan-${cpus}cpu" tap -c "$cpus" @go_chan
-    add "go/chan-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_chan 50
-    add "go/sync-${cpus}cpu" tap -c "$cpus" @go_sync
-    add "go/sync-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_sync 200
-    add "go/panic-${cpus}cpu" tap -c "$cpus" @go_panic
-    add "go/panic-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_panic
+    for image in chan chan_files sync tasks atomic panic time context fair; do
+        add "go/$image-${cpus}cpu" tap -c "$cpus" @go_$image
+    done
+    for image in "chan 50" chan_files "sync 200" "tasks 200" "atomic 200" panic "time 30" "context 30" fair; do
+        add "go/${image% *}-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" \
+            "@go_${image% *}" $([ "${image#* }" = "$image" ] || echo "${image#* }")
+    done
 done
-for cpus in 1 2 4; do
-    add "go/time-${cpus}cpu" tap -c "$cpus" @go_time
-    add "go/time-stress-${cpus}cpu" tap -c "$cpus" -o "stress=preempt seed=$cpus" @go_time 30
-done
-for image in go_chan go_panic go_time; do
+for image in go_chan go_panic go_time go_tasks; do
     add "go/${image#go_}-q35-qemu64" tap -M q35 --cpu qemu64 -c 2 -m 64M @$image
     add "go/${image#go_}-8M" tap -c 2 -m 8M @$image
 done
@@ -80,7 +77,7 @@ oom_in_turn() # image
             fail "heap.fail=$i: $(grep '^# refused' out)"
         points=$((points + 1))
     done
-    [ $points -ge 117 ] || fail "only $points points"
+    [ $points -ge 140 ] || fail "only $points points"
     for i in $(seq 39 7 150); do
         guest -c 2 -o "heap.fail=$i+" "$1" >one 2>&1
         check_tap out "# end"
@@ -133,6 +130,11 @@ asleep='^fatal error: all goroutines are asleep - deadlock!'
 ends panic '^deferred$' '^panic: panic 1 of none$' "$running" '#[0-9]+ .* panic_now\+'
 ends double '^panic: panic 1 of none$' '^.panic: second$' "$running" '#[0-9]+ .* double_panic\+'
 ends repanic '^panic: panic 1 of none \[recovered\]$' '^.panic: again$' "$running"
+ends repanic-same '^panic: panic 1 of none \[recovered, repanicked\]$' "$running"
+ends repanic-value '^panic: a value$' '^.panic: a value$' "$running"
+ends sandwich '^panic: outer \[recovered\]$' '^.panic: inner \[recovered\]$' '^.panic: outer$' "$running"
+ends middle '^panic: inner \[recovered\]$' '^.panic: middle \[recovered, repanicked\]$' '^.panic: outer$' "$running"
+ends lines '^panic: one line$' '^.$' '^.goroutine 1 .running.:$' '^.and two$' "$running"
 ends recursive '^panic: zero$' '^.panic: second$' '^.panic: panic 1 of one$'
 ends nil '^deferred$' '^panic: runtime error: invalid memory address or nil pointer dereference$' \
     '^\[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x' '#[0-9]+ .* nil_deref\+'
@@ -175,9 +177,14 @@ ends deadlock-goexit "$asleep" '^goroutine 2 \[chan receive\]'
 ends deadlock-none '^fatal error: no goroutines \(main called gn_goexit\) - deadlock!'
 printed_case() # image
 {
-    guest "$1" panic
-    status_is 2
-    out_has '^printed before'
+    local how cpus
+    for how in panic deadlock "misuse Mutex.Unlock2"; do
+        for cpus in 1 2 4; do
+            guest -c $cpus "$1" $how
+            status_is 2
+            out_has '^printed before'
+        done
+    done
 }
 add go/die-flushes printed_case @go_die
 recovered_case() # image
@@ -284,7 +291,7 @@ go_debug_case() # no image: its own build
 {
     local app build=$root/build/debug
     case $CC in *clang*) build=$root/build/clang/debug ;; esac
-    for app in goroutines suspend storm heap rank go_chan go_time go_sync; do
+    for app in goroutines suspend storm heap rank go_chan go_time go_sync go_tasks go_context; do
         make -C "$root" -s --no-print-directory image DEBUG=1 APP=host-tests/guest/$app.c >make.out 2>&1 || {
             fail "$app can't be built"
             cat make.out
@@ -297,6 +304,8 @@ go_debug_case() # no image: its own build
     tap -c 2 "$build/go_chan/go_chan.elf" 50
     tap -c 2 "$build/go_time/go_time.elf" 30
     tap -c 2 "$build/go_sync/go_sync.elf"
+    tap -c 2 "$build/go_tasks/go_tasks.elf"
+    tap -c 2 "$build/go_context/go_context.elf" 30
     tap -c 2 "$build/heap/heap.elf" 3000
     guest "$build/rank/rank.elf" none
     status_is 0

@@ -21,13 +21,14 @@ for cpus in 1 2 4; do
 done
 add host/go-suspend-stress native_points 4 "stress=preempt seed=9" suspend 100 +host-go
 for cpus in 1 2 4; do
-    add "host/go-chan-${cpus}cpu" native_points "$cpus" '' go_chan +host-go
-    add "host/go-sync-${cpus}cpu" native_points "$cpus" '' go_sync +host-go
-    add "host/go-time-${cpus}cpu" native_points "$cpus" '' go_time +host-go
+    for image in chan chan_files sync tasks atomic time context fair; do
+        add "host/go-$image-${cpus}cpu" native_points "$cpus" '' go_$image +host-go
+    done
     add "host/go-try-${cpus}cpu" native_points "$cpus" '' go_panic host +host-go
 done
 add host/go-chan-stress native_points 4 "stress=preempt seed=3" go_chan 50 +host-go
 add host/go-sync-stress native_points 4 "stress=preempt seed=3" go_sync 200 +host-go
+add host/go-tasks-stress native_points 4 "stress=preempt seed=3" go_tasks 200 +host-go
 for cpus in 2 4; do
     add "host/go-litmus-${cpus}cpu" native_points "$cpus" '' go_litmus +host-go
 done

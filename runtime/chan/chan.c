@@ -31,6 +31,16 @@
 
 // ---- making and freeing ----
 
+// All of it but the ring is zero.
+static inline void init(struct gn_chan *c, size_t elem, size_t cap)
+{
+    spin_init(&c->lock, RANK_CHAN);
+    c->elem = elem;
+    c->cap = cap;
+    c->head = c->tail = c->buf;
+    c->end = c->buf + elem * cap;
+}
+
 struct gn_chan *gn_chan_new(size_t elem, size_t cap)
 {
     size_t bytes;
@@ -40,18 +50,19 @@ struct gn_chan *gn_chan_new(size_t elem, size_t cap)
         errno = EINVAL;
         return NULL;
     }
-    // Zero but for what is set: the ring is read only where it was written, but the
-    // collector looks at all of it.
+    // Zero: the ring is read only where it was written, but the collector looks at all
+    // of it.
     struct gn_chan *c = gn_alloc(sizeof *c + bytes, GN_SCAN, 0);
 
-    if (c == NULL)
-        return NULL;
-    spin_init(&c->lock, RANK_CHAN);
-    c->elem = elem;
-    c->cap = cap;
-    c->head = c->tail = c->buf;
-    c->end = c->buf + bytes;
+    if (c != NULL)
+        init(c, elem, cap);
     return c;
+}
+
+void chan_init_signal(struct gn_chan *c)
+{
+    memset(c, 0, sizeof *c);
+    init(c, 0, 0);
 }
 
 struct gn_chan *chan_new_of_timer(size_t elem)

@@ -46,6 +46,11 @@ struct gn_chan {
     char buf[] __attribute__((aligned(16)));
 };
 
+static inline bool chan_is_closed(const struct gn_chan *c)
+{
+    return atomic_load_explicit(&c->closed, memory_order_acquire);
+}
+
 // Without a lock: whether it looks as if a receive, or a send, need not wait. Where the
 // answer is no, it was so at some time during the call: nobody waits to send where there
 // is room, and closing comes last.
@@ -87,6 +92,9 @@ enum chan_done chan_recv_locked(struct gn_chan *c, void *elem, struct g **wake);
 void chan_enqueue(struct gn_chan *of, struct chan_queue *q,
                   struct chan_waiter *w);
 void chan_dequeue(struct chan_queue *q, struct chan_waiter *w);
+
+// In the caller's memory: one that nothing is sent by, but that is closed.
+void chan_init_signal(struct gn_chan *c);
 
 // Of a timer: with room for one, though it looks as if it had none (Go since 1.23).
 struct gn_chan *chan_new_of_timer(size_t elem);

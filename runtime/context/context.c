@@ -10,11 +10,14 @@
 //           timeout T               of == T, a child of A
 //
 // To cancel is to walk the tree from there: error first, then the channel, so that who
-// finds it closed finds the error.
+// finds it closed finds the error; and gn_ctx_err waits for the channel, so that who
+// finds the error finds it closed.
 //
 // Locks: tree_lock, a spinlock for all contexts, protects the trees, the lists of calls,
 // and who sets `err`. The channel's lock is taken inside it, a timer's heap lock outside
-// (a deadline comes with it held): so nobody stops a timer with tree_lock.
+// (a deadline comes with it held): so nobody stops a timer with tree_lock. Who cancels
+// makes a list of those with timers, and stops these after; what is in such a list is
+// not freed meanwhile.
 //
 // Source: Go, src/context/context.go; there each context has a mutex.
 
@@ -26,6 +29,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 
+#include "runtime/chan/chan.h"
 #include "runtime/panic/panic.h"
 #include "runtime/sched/sched.h"
 #include "runtime/sched/timer.h"
@@ -50,6 +54,9 @@ struct gn_ctx {
     bool has_deadline;              // [c]
     const char *deadline_cause;     // [c]
     struct timer timer;
+    bool armed; // [t] its timer has been set
+    _Atomic bool
+        stopping; // [a] it is in the list of one who cancels, by `next`
     _Atomic unsigned users; // made from it, or calls, and not freed
 };
 
@@ -94,24 +101,32 @@ static void call_off(struct gn_ctx_call *call)
     g_ready(g); // which reads the call
 }
 
-static void cancel_one(struct gn_ctx *c, const char *err, const char *cause)
+// In no list of siblings any more. timers (NULL: they go off by themselves): the list.
+static void cancel_one(struct gn_ctx *c, const char *err, const char *cause,
+                       struct gn_ctx **timers)
 {
     c->cause = cause;
     atomic_store_explicit(&c->err, err, memory_order_release);
     gn_chan_close(c->done);
     while (c->calls != NULL)
         call_off(c->calls);
+    if (timers != NULL && c->armed) {
+        c->stopping = true;
+        c->next = *timers;
+        *timers = c;
+    }
 }
 
 // c and what is made from it: the innermost first is as good.
-static void cancel_tree(struct gn_ctx *c, const char *err, const char *cause)
+static void cancel_tree(struct gn_ctx *c, const char *err, const char *cause,
+                        struct gn_ctx **timers)
 {
     struct gn_ctx *at = c;
 
     if (c->err != NULL)
         return;
     leave_parent(c);
-    cancel_one(c, err, cause);
+    cancel_one(c, err, cause, timers);
     for (;;) {
         struct gn_ctx *child = at->children;
 
@@ -119,7 +134,7 @@ static void cancel_tree(struct gn_ctx *c, const char *err, const char *cause)
             *child->link = child->next; // stays `in` at, for the way back
             if (child->next != NULL)
                 child->next->link = child->link;
-            cancel_one(child, err, cause);
+            cancel_one(child, err, cause, timers);
             at = child;
         } else if (at == c) {
             return;
@@ -158,7 +173,7 @@ static void join_parent(struct gn_ctx *c)
 
     spin_lock(&tree_lock);
     if (p != NULL && p->err != NULL) {
-        cancel_one(c, p->err, p->cause);
+        cancel_one(c, p->err, p->cause, NULL);
     } else if (p != NULL) {
         c->in = p;
         c->link = &p->children;
@@ -197,28 +212,44 @@ struct gn_ctx *gn_ctx_cancelable(struct gn_ctx *parent)
 
 static void cancel(struct gn_ctx *c, const char *err, const char *cause)
 {
+    struct gn_ctx *timers = NULL, *next;
+
     spin_lock(&tree_lock);
-    cancel_tree(c, err, cause);
+    cancel_tree(c, err, cause, &timers);
     spin_unlock(&tree_lock);
+    for (; timers != NULL; timers = next) {
+        next = timers->next;
+        (void)timer_stop(&timers->timer, NULL);
+        // Release: pairs with the acquire in gn_ctx_free().
+        atomic_store_explicit(&timers->stopping, false, memory_order_release);
+    }
 }
 
-// With the heap's lock.
+// With the heap's lock. The timers below are due as well, or were never set.
 static uint64_t expire(struct timer *t, uint64_t when, uint64_t now)
 {
     struct gn_ctx *c = container_of(t, struct gn_ctx, timer);
 
     (void)when, (void)now;
-    cancel(c, gn_ctx_deadline_exceeded, c->deadline_cause);
+    spin_lock(&tree_lock);
+    cancel_tree(c, gn_ctx_deadline_exceeded, c->deadline_cause, NULL);
+    spin_unlock(&tree_lock);
     return 0;
 }
 
-// Its parent may have canceled it long before.
-static bool may_expire(const struct timer *t)
+// Sets the timer, unless c has been canceled meanwhile. False: there is no memory.
+static bool arm(struct gn_ctx *c)
 {
-    const struct gn_ctx *c =
-        container_of((struct timer *)(uintptr_t)t, struct gn_ctx, timer);
+    if (!timer_set(&c->timer, (uint64_t)c->deadline))
+        return false;
+    spin_lock(&tree_lock);
+    bool late = c->err != NULL;
 
-    return c->err == NULL;
+    c->armed = !late;
+    spin_unlock(&tree_lock);
+    if (late)
+        (void)timer_stop(&c->timer, NULL);
+    return true;
 }
 
 struct gn_ctx *gn_ctx_deadline(struct gn_ctx *parent, int64_t at,
@@ -228,19 +259,18 @@ struct gn_ctx *gn_ctx_deadline(struct gn_ctx *parent, int64_t at,
 
     if (c == NULL)
         return NULL;
-    bool earlier = c->has_deadline && c->deadline <= at;
-
-    join_parent(c);
-    if (earlier)
+    if (c->has_deadline && c->deadline <= at) {
+        join_parent(c);
         return c;
+    }
     c->has_deadline = true;
     c->deadline = at;
     c->deadline_cause = cause != NULL ? cause : gn_ctx_deadline_exceeded;
     c->timer.fire = expire;
-    c->timer.wakes = may_expire;
+    join_parent(c);
     if (at <= gn_now()) {
         cancel(c, gn_ctx_deadline_exceeded, c->deadline_cause);
-    } else if (!timer_set(&c->timer, (uint64_t)at)) {
+    } else if (gn_ctx_err(c) == NULL && !arm(c)) {
         gn_ctx_free(c);
         errno = ENOMEM;
         return NULL;
@@ -289,8 +319,6 @@ void gn_ctx_cancel_cause(struct gn_ctx *ctx, const char *cause)
     if (ctx->of != ctx)
         return;
     cancel(ctx, gn_ctx_canceled, cause != NULL ? cause : gn_ctx_canceled);
-    if (ctx->timer.fire != NULL)
-        (void)timer_stop(&ctx->timer, NULL);
 }
 
 gn_signal gn_ctx_done(const struct gn_ctx *ctx)
@@ -298,11 +326,19 @@ gn_signal gn_ctx_done(const struct gn_ctx *ctx)
     return (gn_signal){ctx->of != NULL ? ctx->of->done : NULL};
 }
 
+// With an error it is done: who cancels it is about to close the channel, with no-preempt
+// above zero.
 const char *gn_ctx_err(const struct gn_ctx *ctx)
 {
-    return ctx->of != NULL
-               ? atomic_load_explicit(&ctx->of->err, memory_order_acquire)
-               : NULL;
+    const struct gn_ctx *of = ctx->of;
+
+    if (of == NULL)
+        return NULL;
+    const char *err = atomic_load_explicit(&of->err, memory_order_acquire);
+
+    while (err != NULL && !chan_is_closed(of->done))
+        arch_relax();
+    return err;
 }
 
 const char *gn_ctx_cause(const struct gn_ctx *ctx)
@@ -408,7 +444,13 @@ void gn_ctx_free(struct gn_ctx *ctx)
     if (atomic_load_explicit(&ctx->users, memory_order_relaxed) != 0)
         panic_go("free of a context that others are made from");
     gn_ctx_cancel(ctx);
-    if (ctx->of == ctx)
+    while (atomic_load_explicit(&ctx->stopping, memory_order_acquire))
+        g_yield();
+    if (ctx->of == ctx) {
+        // Canceled by a parent's deadline it may be about to go off.
+        if (ctx->timer.fire != NULL)
+            (void)timer_stop(&ctx->timer, NULL);
         gn_chan_free(ctx->done);
+    }
     unmake(ctx);
 }

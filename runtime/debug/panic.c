@@ -98,11 +98,13 @@ void panic_report(void (*print)(const void *), const void *arg)
 
 void panic_deadlock(void)
 {
+    const struct g *me = g_current();
+
     enter();
     fmt_err("fatal error: %s - deadlock!\n",
-            g_count() > 0 ? "all goroutines are asleep"
-                          : "no goroutines (main called gn_goexit)");
-    dump_goroutines(NULL);
+            g_count() > (me != NULL) ? "all goroutines are asleep"
+                                     : "no goroutines (main called gn_goexit)");
+    dump_goroutines(me);
     arch_power_off(STATUS_PANIC);
 }
 

@@ -186,20 +186,46 @@ NORETURN static void land(struct panicking *p)
 
 // ---- a panic ----
 
-static void print_one(const struct panicking *p)
+// The text, lines but the first indented, so that none passes for one of the report.
+static void print_text(const char *text)
 {
+    const char *end;
+
+    for (; (end = strchr(text, '\n')) != NULL; text = end + 1)
+        fmt_err("%.*s\n\t", (int)(end - text), text);
+    fmt_err("%s", text);
+}
+
+static bool is_same(const struct gn_panic *a, const struct gn_panic *b)
+{
+    return a->value == b->value && a->runtime == b->runtime &&
+           strcmp(a->text, b->text) == 0;
+}
+
+// after: the one that came from a deferred call of p, or NULL. Who panics with the same
+// again is not printed again.
+static void print_one(const struct panicking *p, const struct panicking *after)
+{
+    bool again = after != NULL && is_same(p->info, after->info);
+
     if (p->before != NULL) {
-        print_one(p->before);
+        print_one(p->before, p);
+        if (is_same(p->before->info, p->info))
+            return;
         fmt_err("\t");
     }
-    fmt_err("panic: %s%s\n", p->info->text, p->recovered ? " [recovered]" : "");
+    fmt_err("panic: ");
+    print_text(p->info->text);
+    if (p->recovered)
+        fmt_err(again ? " [recovered, repanicked]" : " [recovered]");
+    fmt_err("\n");
 }
 
 static void print(const void *arg)
 {
     const struct panicking *p = arg;
 
-    print_one(p);
+    print_one(p, NULL);
     if (p->pc != 0)
         fmt_err("[signal SIG%s code=0x1 addr=0x%lx pc=0x%lx]\n",
                 p->info->text == text_nil ? "SEGV: segmentation violation"
@@ -235,6 +261,8 @@ NORETURN static void panic_with(struct gn_panic *info, uintptr_t va,
     // It comes back here when a call that it makes has ended a panic of its own.
     (void)__builtin_setjmp(p.place.jump);
     *list() = (struct gn_deferred *)&p;
+    if (*(volatile bool *)&p.recovered)
+        land(&p); // it was one of the rest
     while ((d = p.place.next) != NULL) {
         if (d->kind_ == DEFER) {
             call_behind(&p.place);

@@ -5,7 +5,9 @@
 
 #include <errno.h>
 
-#include "runtime/sched/sched.h"
+#include "runtime/sched/g_impl.h"
+
+_Static_assert((int)GN_CPU_ANY == (int)G_ANY_CPU, "one value");
 
 bool gn_one_cpu_; // see sched_await_others
 
@@ -29,5 +31,14 @@ int gn_cpu_start(unsigned cpu, void (*fn)(void *), void *arg)
     if (g == NULL)
         return -ENOMEM;
     g_ready(g);
+    return 0;
+}
+
+int gn_cpu_stay(int cpu)
+{
+    if (cpu < G_ANY_CPU || cpu >= (int)arch_cpu_count())
+        return -EINVAL;
+    g_current()->cpu = cpu; // read by who makes it ready: itself, next
+    g_yield();
     return 0;
 }

@@ -30,7 +30,7 @@ struct g {
     uint64_t id;          // [c] 1 is main
     uintptr_t low;        // [mm] lowest page that growth has mapped
     uint32_t window;      // [mm] pages mapped by the last growth
-    int cpu;              // [c] the only one that runs it, or G_ANY_CPU
+    int cpu;              // [s] the only one that runs it, or G_ANY_CPU
     const char *why;      // [s] what it waits for; NULL: for its turn
     uint64_t since;       // [s] arch_mono_ns() when it began to
     void *area;           // [s] see preempt.c

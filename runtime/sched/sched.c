@@ -461,10 +461,41 @@ static bool is_dead(struct p *p)
            *(struct g *volatile *)&p->first == NULL && !runq_has(&p->q);
 }
 
+// Writes what C's streams hold first, as a panic does.
+COLD static void report_dead(void *arg)
+{
+    (void)arg;
+    libc_flush();
+    panic_deadlock();
+}
+
+// Has a goroutine say that it is a deadlock; or says it, if it is one again though that
+// goroutine was there, or there is no memory for it. False: another CPU does.
+COLD static bool end_dead(void)
+{
+    enum { NOT_YET, MAKES_IT, MADE };
+    static _Atomic int state;
+    int was = NOT_YET;
+
+    if (atomic_compare_exchange_strong(&state, &was, MAKES_IT)) {
+        struct g *g = g_create(report_dead, NULL, "", G_ANY_CPU);
+
+        if (g != NULL) {
+            g_ready(g);
+            atomic_store(&state, MADE);
+            return true;
+        }
+    } else if (was == MAKES_IT) {
+        return false;
+    }
+    panic_deadlock();
+}
+
 // Nobody runs, and nothing is left that could change that: Go's checkdead. While all
 // CPUs idle nothing is queued, and no timer set, but by interrupts for those that wait
-// for them. So it is enough that no CPU has left `idle` while we look.
-COLD static void check_dead(void)
+// for them. So it is enough that no CPU has left `idle` while we look. Returns whether
+// there is somebody to run now.
+COLD static bool check_dead(void)
 {
     uint32_t before = atomic_load(&rested);
     uint64_t there = 0;
@@ -473,13 +504,13 @@ COLD static void check_dead(void)
         there |= (uint64_t)(p_of_cpu(cpu) != NULL) << cpu;
     if (atomic_load(&idle) != there || atomic_load(&interruptible) != 0 ||
         globq_has() || stop_wanted)
-        return;
+        return false;
     for (unsigned cpu = 0; cpu < arch_cpu_count(); cpu++) {
         if (p_of_cpu(cpu) != NULL && !is_dead(p_of_cpu(cpu)))
-            return;
+            return false;
     }
-    if (atomic_load(&idle) == there && atomic_load(&rested) == before)
-        panic_deadlock();
+    return atomic_load(&idle) == there && atomic_load(&rested) == before &&
+           end_dead();
 }
 
 COLD static void rest(struct p *p)
@@ -496,10 +527,8 @@ COLD static void rest(struct p *p)
     if (pending_work != NULL)
         pending_work();
     atomic_fetch_or(&idle, me);
-    if (!anybody_has_work()) {
-        check_dead();
+    if (!anybody_has_work() && !check_dead())
         arch_idle(work_arrived);
-    }
     atomic_fetch_add(&rested, 1);
     // Cleared by another: we were woken to look for work, and are counted so.
     p->spinning = (atomic_fetch_and(&idle, ~me) & me) == 0;

@@ -21,7 +21,6 @@
 //
 // Source: Go, src/internal/sync/mutex.go.
 
-#include "runtime/debug/debug.h"
 #include "runtime/sync/sync.h"
 
 enum {
@@ -160,8 +159,7 @@ void gn_mutex_unlock_slow_(struct gn_mutex *m)
 
     if ((s & LOCKED) == 0) {
         unguard(m, s);
-        panic_status(SYNC_FATAL_STATUS,
-                     "fatal error: sync: unlock of unlocked mutex");
+        sync_fatal("fatal error: sync: unlock of unlocked mutex");
     }
     if ((s & WAITERS) == 0 || (s & (STARVING | WOKEN)) == WOKEN) {
         unguard(m, s & ~(uint32_t)LOCKED);

@@ -9,7 +9,6 @@
 //
 // Source: Go, src/sync/rwmutex.go.
 
-#include "runtime/debug/debug.h"
 #include "runtime/sync/sync.h"
 
 enum { MANY = 1 << 30 };
@@ -37,8 +36,7 @@ bool gn_rwmutex_try_rlock(struct gn_rwmutex *rw)
 void gn_rwmutex_runlock_slow_(struct gn_rwmutex *rw, int32_t readers)
 {
     if (readers == -1 || readers == -MANY - 1)
-        panic_status(SYNC_FATAL_STATUS,
-                     "fatal error: sync: RUnlock of unlocked RWMutex");
+        sync_fatal("fatal error: sync: RUnlock of unlocked RWMutex");
     if (__atomic_sub_fetch(&rw->leaving_, 1, __ATOMIC_SEQ_CST) == 0)
         sync_sema_release(&rw->writer_, 1);
 }
@@ -72,8 +70,7 @@ void gn_rwmutex_unlock(struct gn_rwmutex *rw)
     int32_t n = gn_add32_(&rw->readers_, MANY);
 
     if (n >= MANY)
-        panic_status(SYNC_FATAL_STATUS,
-                     "fatal error: sync: Unlock of unlocked RWMutex");
+        sync_fatal("fatal error: sync: Unlock of unlocked RWMutex");
     if (n > 0)
         sync_sema_release(&rw->reader_, (uint32_t)n);
     gn_mutex_unlock(&rw->writers_);

@@ -41,8 +41,7 @@ void gn_sem_init(struct gn_sem *s, int64_t n)
     *s = (struct gn_sem)GN_SEM(n);
 }
 
-// With the lock held.
-static bool take(struct gn_sem *s, int64_t n)
+bool sync_sem_take(struct gn_sem *s, int64_t n)
 {
     if (s->size_ - s->used_ < n || s->last_ != NULL)
         return false;
@@ -55,7 +54,7 @@ void gn_sem_acquire(struct gn_sem *s, int64_t n)
     struct gn_waiter_ w = {.g = g_current(), .n = n};
 
     spin_lock(SYNC_LOCK(s));
-    if (take(s, n)) {
+    if (sync_sem_take(s, n)) {
         spin_unlock(SYNC_LOCK(s));
         return;
     }
@@ -68,10 +67,26 @@ void gn_sem_acquire(struct gn_sem *s, int64_t n)
     g_park("semacquire", sync_unlock, SYNC_LOCK(s));
 }
 
+struct gn_waiter_ *sync_sem_let_go(struct gn_sem *s)
+{
+    struct gn_waiter_ *woken = NULL, *w;
+
+    while ((w = sync_first(s->last_)) != NULL && s->size_ - s->used_ >= w->n) {
+        s->used_ += w->n;
+        sync_pop(&s->last_);
+        w->taken = true;
+        if (w->tell != NULL)
+            w->tell(w);
+        else
+            sync_push(&woken, w);
+    }
+    return woken;
+}
+
 bool gn_sem_try_acquire(struct gn_sem *s, int64_t n)
 {
     spin_lock(SYNC_LOCK(s));
-    bool taken = take(s, n);
+    bool taken = sync_sem_take(s, n);
 
     spin_unlock(SYNC_LOCK(s));
     return taken;
@@ -79,7 +94,7 @@ bool gn_sem_try_acquire(struct gn_sem *s, int64_t n)
 
 void gn_sem_release(struct gn_sem *s, int64_t n)
 {
-    struct gn_waiter_ *woken = NULL, *w;
+    struct gn_waiter_ *woken;
 
     spin_lock(SYNC_LOCK(s));
     s->used_ -= n;
@@ -87,11 +102,7 @@ void gn_sem_release(struct gn_sem *s, int64_t n)
         spin_unlock(SYNC_LOCK(s));
         panic_go("semaphore: released more than held");
     }
-    // Nobody overtakes the first, however little they want.
-    while ((w = sync_first(s->last_)) != NULL && s->size_ - s->used_ >= w->n) {
-        s->used_ += w->n;
-        sync_push(&woken, sync_pop(&s->last_));
-    }
+    woken = sync_sem_let_go(s);
     spin_unlock(SYNC_LOCK(s));
     sync_ready_all(woken);
 }

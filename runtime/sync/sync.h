@@ -3,15 +3,27 @@
 
 #include <gneiss/sync.h>
 
+#include "runtime/debug/debug.h"
+#include "runtime/libc/libc.h"
 #include "runtime/sched/sched.h"
 
-enum { SYNC_FATAL_STATUS = 2 }; // as Go's
+// Ends the program as Go does, status 2: nobody recovers. What C's streams hold is
+// written first.
+NORETURN static inline void sync_fatal(const char *text)
+{
+    enum { STATUS = 2 };
+
+    libc_flush();
+    panic_status(STATUS, text);
+}
 
 // On the stack of who waits; it is its goroutine's again when that has been made ready.
 struct gn_waiter_ {
     struct gn_waiter_ *next;
     struct g *g;
-    int64_t n;   // of a semaphore: what it wants
+    int64_t n; // of a semaphore: what it wants
+    // Of a semaphore: how it is let go, with the lock held; NULL: it is parked.
+    void (*tell)(struct gn_waiter_ *w);
     bool owns;   // of a mutex: it was handed over
     bool parked; // of a condition: else it has yet to look at `taken`
     bool taken;
@@ -54,6 +66,22 @@ static inline struct gn_waiter_ *sync_pop(struct gn_waiter_ **last)
     return w;
 }
 
+// Takes out w, which is there.
+static inline void sync_remove(struct gn_waiter_ **last, struct gn_waiter_ *w)
+{
+    struct gn_waiter_ *before = *last;
+
+    while (before->next != w)
+        before = before->next;
+    if (before == w) {
+        *last = NULL;
+        return;
+    }
+    before->next = w->next;
+    if (*last == w)
+        *last = before;
+}
+
 // The spinlock of an object. It is taken on goroutine stacks, like a channel's (R5): a
 // fault is served while it is held, and nothing that serves faults takes it.
 #define SYNC_LOCK(object) ((struct spinlock *)(void *)(object)->lock_)
@@ -78,3 +106,10 @@ void sync_sema_acquire(struct gn_sema_ *s, const char *why);
 
 // Releases n.
 void sync_sema_release(struct gn_sema_ *s, uint32_t n);
+
+// Of a weighted semaphore, with its lock held: takes n if that can be done at once.
+bool sync_sem_take(struct gn_sem *s, int64_t n);
+
+// Likewise: lets those go on for whom there is enough. Nobody overtakes the first,
+// however little they want. Who is returned has to be made ready without the lock.
+struct gn_waiter_ *sync_sem_let_go(struct gn_sem *s);

@@ -84,14 +84,23 @@ int gn_wg_go(struct gn_wg *w, void (*fn)(void *), void *arg)
 
 // ---- groups of tasks ----
 
+int gn_group_failure(const struct gn_group *g)
+{
+    return __atomic_load_n(&g->failure_, __ATOMIC_RELAXED);
+}
+
+// Those that run under a limit give it back, even if there is none any more.
 void gn_group_set_limit(struct gn_group *g, int64_t n)
 {
-    if (g->limited_ && g->limit_.used_ != 0)
+    int64_t active = __atomic_load_n(&g->limit_.used_, __ATOMIC_RELAXED);
+
+    if (n >= 0 && active != 0)
         gn_panic("errgroup: modify limit while %lld goroutines in the group "
                  "are still active",
-                 (long long)g->limit_.used_);
+                 (long long)active);
     g->limited_ = n >= 0;
-    gn_sem_init(&g->limit_, n);
+    if (n >= 0)
+        gn_sem_init(&g->limit_, n);
 }
 
 static int start_in(struct gn_group *g, int (*fn)(void *), void *arg)

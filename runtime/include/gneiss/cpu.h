@@ -13,3 +13,9 @@ unsigned gn_cpu_id(void);
 // Runs fn(arg) as a goroutine of its own, pinned to that CPU, and returns at once:
 // short for gn_go_with (go.h). Returns 0, -EINVAL (no such CPU) or -ENOMEM.
 int gn_cpu_start(unsigned cpu, void (*fn)(void *), void *arg);
+
+enum { GN_CPU_ANY = -1 };
+
+// Moves the caller to that CPU, which alone runs it from now on; GN_CPU_ANY: all do
+// again, as at first. Lets others run first. Returns 0, or -EINVAL: no such CPU.
+int gn_cpu_stay(int cpu);

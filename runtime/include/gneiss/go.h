@@ -5,8 +5,8 @@
 // its CPU at any instruction, and go on on another: without locks or atomics no two
 // goroutines may use the same variable, as with threads.
 //
-// main() is goroutine 1; when it returns, the program ends, whatever others do. In the
-// guest it stays on CPU 0, and waits there for its turn as one that is pinned does.
+// main() is goroutine 1, one like the others; but when it returns, the program ends,
+// whatever others do.
 //
 // Context of all calls: any goroutine, not interrupt handlers, no lock of the
 // runtime held.

@@ -25,8 +25,8 @@
 // nobody can recover; the others panic (<gneiss/panic.h>).
 //
 // Context of all calls: any goroutine, not interrupt handlers, no lock of the runtime
-// held. Those block of which it is said. Only gn_wg_go, gn_group_go and
-// gn_group_try_go allocate. Fields whose names end in _ are not for programs.
+// held. Those block of which it is said. Only gn_wg_go, gn_group_go,
+// gn_group_try_go and gn_group_ctx allocate. Fields whose names end in _ are not for programs.
 //
 // Source: Go, src/sync, src/internal/sync/mutex.go, src/runtime/sema.go;
 // golang.org/x/sync.
@@ -35,6 +35,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct gn_ctx;
 struct gn_waiter_;
 
 // ---- mutex ------------------------------------------------------------------------
@@ -182,6 +183,10 @@ void gn_sem_init(struct gn_sem *s, int64_t n);
 // is at all: waits for ever.
 void gn_sem_acquire(struct gn_sem *s, int64_t n);
 
+// The same unless ctx (<gneiss/context.h>) is canceled, before or meanwhile, even if
+// there is enough: then nothing is taken. Returns NULL, or gn_ctx_err(ctx).
+const char *gn_sem_acquire_ctx(struct gn_sem *s, int64_t n, struct gn_ctx *ctx);
+
 // Takes n if that can be done at once. Returns whether it has.
 bool gn_sem_try_acquire(struct gn_sem *s, int64_t n);
 
@@ -203,13 +208,24 @@ struct gn_group {
     int failure_;
 };
 
+// Has g's failures cancel a context, which it makes from parent, instead of a hook: the
+// first, with the cause gn_group_failed, or else gn_group_wait. Before the first task.
+// Returns the context, for the tasks; NULL and errno ENOMEM: no memory.
+struct gn_ctx *gn_group_ctx(struct gn_group *g, struct gn_ctx *parent);
+
+extern const char gn_group_failed[]; // "errgroup: a task has failed"
+
+// The first failure until now; 0: there is none.
+int gn_group_failure(const struct gn_group *g);
+
 // At most n tasks at a time; n < 0: any number, as at first; 0: none any more. Panics
-// ("errgroup: modify limit while %lld goroutines in the group are still active") if
-// tasks run under another limit.
+// ("errgroup: modify limit while %lld goroutines in the group are still active") if n
+// is not below 0 and tasks run under another limit.
 void gn_group_set_limit(struct gn_group *g, int64_t n);
 
 // Runs fn(arg) as a new goroutine; waits while as many run as may. What fn returns is 0,
-// or its failure. Returns 0, or -ENOMEM: then it does not run.
+// or its failure. Returns 0, or -ENOMEM: then it does not run, and nothing has changed:
+// it is no failure of the group.
 int gn_group_go(struct gn_group *g, int (*fn)(void *), void *arg);
 
 // The same without waiting: *started says whether it does. Returns 0, or -ENOMEM.
