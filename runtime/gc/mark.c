@@ -102,11 +102,11 @@ static void take(struct marker *m, uint64_t n)
 
 // ---- one word ----
 
-static void blacken(struct marker *m, uintptr_t object, size_t size)
+// n objects of this size lost their white bit.
+static void count_marked(struct marker *m, uint64_t n, size_t size)
 {
-    collect_unwhiten(object);
-    m->marked += size;
-    m->objects++;
+    m->marked += n * size;
+    m->objects += n;
 }
 
 static void make_gray(struct marker *m, struct span *s, unsigned slot)
@@ -160,11 +160,13 @@ static inline void mark_word(struct marker *m, uintptr_t word)
 
     if (likely(object == 0))
         return;
-    if (s->kind == HEAP_NOSCAN)
-        blacken(m, object,
-                s->divide != 0 ? heap_classes[s->class].size : span_bytes(s));
-    else
+    if (s->kind != HEAP_NOSCAN) {
         make_gray(m, s, slot);
+        return;
+    }
+    collect_unwhiten(object);
+    count_marked(m, 1,
+                 s->divide != 0 ? heap_classes[s->class].size : span_bytes(s));
 }
 
 static inline uintptr_t word_at(uintptr_t at)
@@ -172,11 +174,16 @@ static inline uintptr_t word_at(uintptr_t at)
     return *(const volatile uintptr_t *)at;
 }
 
+static inline void mark_words(struct marker *m, uintptr_t lo, uintptr_t hi)
+{
+    for (; lo < hi; lo += sizeof(uintptr_t))
+        mark_word(m, word_at(lo));
+}
+
 void mark_range(struct marker *m, uintptr_t lo, uintptr_t hi)
 {
     m->scanned += hi - lo;
-    for (; lo + sizeof(uintptr_t) <= hi; lo += sizeof(uintptr_t))
-        mark_word(m, word_at(lo));
+    mark_words(m, lo, align_down(hi, sizeof(uintptr_t)));
 }
 
 void mark_range_of_code(struct marker *m, uintptr_t lo, uintptr_t hi)
@@ -234,14 +241,36 @@ static bool scan_large(struct marker *m, struct span *s)
         return true; // freed
     uintptr_t lo = span_base(s), end = lo + span_bytes(s), hi;
 
-    if (g->done == 0)
-        blacken(m, lo, span_bytes(s));
+    if (g->done == 0) {
+        collect_unwhiten(lo);
+        count_marked(m, 1, span_bytes(s));
+    }
     lo += (uintptr_t)g->done * PAGE_SIZE;
     hi = lo + PIECE < end ? lo + PIECE : end;
     mark_sparse(m, lo, hi);
     collect_scans_none(m->number);
     g->done = hi < end ? g->done + PIECE / PAGE_SIZE : 0;
     return hi >= end;
+}
+
+// Takes the white bits of those objects of a span that are set in `bits`, the first at
+// `first`: neighbours have one word.
+static void unwhiten(uintptr_t first, size_t size, uint64_t bits)
+{
+    uint64_t word = 0, mask = 0;
+
+    for (; bits != 0; bits &= bits - 1) {
+        uintptr_t at = first + (unsigned)__builtin_ctzll(bits) * size;
+
+        if (at / 1024 != word) {
+            if (mask != 0)
+                atomic_fetch_and(&COLLECT_WHITE_BITS[word], ~mask);
+            word = at / 1024;
+            mask = 0;
+        }
+        mask |= UINT64_C(1) << at / 16 % 64;
+    }
+    atomic_fetch_and(&COLLECT_WHITE_BITS[word], ~mask);
 }
 
 static void scan_small(struct marker *m, struct span *s)
@@ -253,16 +282,18 @@ static void scan_small(struct marker *m, struct span *s)
     for (unsigned w = 0; w < words; w++) {
         uint64_t bits = atomic_load(&g->bits[w]);
         uintptr_t first = span_base(s) + (uintptr_t)w * 64 * size;
+        unsigned n = (unsigned)__builtin_popcountll(bits);
 
         if (bits == 0)
             continue;
-        for (uint64_t rest = bits; rest != 0; rest &= rest - 1)
-            blacken(m, first + (unsigned)__builtin_ctzll(rest) * size, size);
+        unwhiten(first, size, bits);
         atomic_fetch_and(&g->bits[w], ~bits);
-        for (uint64_t rest = bits; rest != 0; rest &= rest - 1) {
-            uintptr_t at = first + (unsigned)__builtin_ctzll(rest) * size;
+        count_marked(m, n, size);
+        m->scanned += n * size;
+        for (; bits != 0; bits &= bits - 1) {
+            uintptr_t at = first + (unsigned)__builtin_ctzll(bits) * size;
 
-            mark_range(m, at, at + size);
+            mark_words(m, at, at + size);
         }
     }
 }
