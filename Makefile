@@ -182,7 +182,7 @@ endif
 # which is kept as a whole if one of them is used.
 runtime_obj := $(O)/gneiss.o
 api_objs    := $(O)/obj/runtime/libc/% $(O)/obj/runtime/mem/% \
-                 $(patsubst %,$(O)/obj/runtime/heap/%.c.o,api alloc stats) $(O)/obj/runtime/gc/cycle.c.o $(O)/obj/runtime/gc/pace.c.o \
+                 $(patsubst %,$(O)/obj/runtime/heap/%.c.o,api alloc stats) $(O)/obj/runtime/gc/cycle.c.o $(O)/obj/runtime/gc/pace.c.o $(O)/obj/runtime/gc/special.c.o \
                  $(O)/obj/runtime/sched/cpu.c.o $(O)/obj/runtime/sched/go.c.o $(O)/obj/runtime/stack/api.c.o \
                  $(O)/obj/runtime/sync/% $(O)/obj/runtime/chan/% $(O)/obj/runtime/time/% $(O)/obj/runtime/context/% $(O)/obj/runtime/panic/%
 kernel_link := $(if $(filter host-tests/%,$(APP)),$(kernel_objs),$(runtime_obj))

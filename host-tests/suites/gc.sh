@@ -7,3 +7,9 @@ for cpus in 1 2 4; do
 done
 add gc/mutators-stw tap -c 2 -m 128M -o "gc.check=1 gc.mode=stw" @gc_mutators
 add gc/mutators-48M tap -c 2 -m 48M -o gc.check=1 @gc_mutators
+
+# Weak pointers, cleanups, finalizers.
+for cpus in 1 2 4; do
+    add "gc/special-${cpus}cpu" tap -c "$cpus" -m 128M -o gc.check=1 @gc_special
+    add "gc/special-stress-${cpus}cpu" tap -c "$cpus" -m 128M -o "stress=preempt seed=$cpus" @gc_special
+done

@@ -77,7 +77,7 @@ oom_in_turn() # image
             fail "heap.fail=$i: $(grep '^# refused' out)"
         points=$((points + 1))
     done
-    [ $points -ge 140 ] || fail "only $points points"
+    [ $points -ge 125 ] || fail "only $points points"
     for i in $(seq 39 7 150); do
         guest -c 2 -o "heap.fail=$i+" "$1" >one 2>&1
         check_tap out "# end"

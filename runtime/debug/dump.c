@@ -41,7 +41,7 @@ void dump_goroutines(const struct g *but)
     unsigned n = 0;
 
     for (size_t i = 0; (g = stack_nth(i)) != NULL; i++) {
-        if (g == but || g->state == G_FREE || g->id == 0)
+        if (g == but || g->state == G_FREE || g->id == 0 || g->hidden)
             continue;
         if (n++ < MOST)
             print_one(g);

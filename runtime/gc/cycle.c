@@ -24,6 +24,7 @@
 #include "runtime/gc/gc.h"
 #include "runtime/gc/help.h"
 #include "runtime/gc/pace.h"
+#include "runtime/gc/special.h"
 #include "runtime/gc/stacks.h"
 #include "runtime/sched/event.h"
 #include "runtime/sched/p.h"
@@ -212,7 +213,14 @@ static void finish_marking(struct cycle *c, bool marked)
     collect_keep_tiny();
     if (check)
         check_marks(c);
-    collect_begin_sweep();
+    special_begin();
+    collect_end_marking();
+}
+
+static void drain_all(struct marker *m)
+{
+    while (!mark_drain(m, PIECE))
+        ;
 }
 
 static void count(const struct cycle *c)
@@ -258,6 +266,8 @@ static void collect(void)
     pace_end(c.m.marked);
     sched_world_start();
     c.r.stop_ns[1] = arch_mono_ns() - start;
+    special_finish(&c.m, drain_all);
+    collect_begin_sweep();
     collect_release();
     pace_let_go();
     pace_report(&c.r);
@@ -340,6 +350,7 @@ static bool have_worker(void)
         struct g *g = g_create(work, NULL, "gc", G_ANY_CPU);
 
         if (g != NULL) {
+            g_hide(g);
             atomic_store(&worker, g);
             g_ready(g);
         }
@@ -425,6 +436,6 @@ void gc_init(uintptr_t data, uintptr_t end)
 {
     roots_init(data, end);
     collect_checks = check;
-    collector = (struct collector){want, assist, collect_now};
+    collector = (struct collector){want, assist, special_freed, collect_now};
     pace_init();
 }

@@ -5,6 +5,8 @@
 //   roots.c   where marking begins: the image, blocks of malloc, timers
 //   stacks.c  and goroutines
 //   mark.c    from object to object
+//   special.c weak pointers, cleanups, finalizers
+//   pace.c    when a collection begins; help.c: who marks beside its goroutine
 //   runtime/heap/collect.c  white bits and sweeping
 #pragma once
 

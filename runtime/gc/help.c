@@ -131,6 +131,7 @@ void help_start(void)
 
         if (g == NULL)
             return;
+        g_hide(g);
         g_ready(g);
     }
 }

@@ -378,6 +378,18 @@ static void mark_large(struct marker *m, struct span *s, uintptr_t va, size_t n)
     collect_scans_none(m->number);
 }
 
+void mark_inside(struct marker *m, uintptr_t object)
+{
+    struct span *s = span_of(object);
+
+    if (s->kind == HEAP_NOSCAN)
+        return;
+    if (s->divide != 0)
+        mark_range(m, object, object + heap_classes[s->class].size);
+    else
+        mark_large(m, s, object, span_bytes(s));
+}
+
 unsigned mark_page(struct marker *m, uintptr_t va)
 {
     struct span *s = span_of(va);

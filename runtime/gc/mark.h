@@ -40,6 +40,9 @@ void mark_range_of_code(struct marker *m, uintptr_t lo, uintptr_t hi);
 // pointers, else 0.
 unsigned mark_page(struct marker *m, uintptr_t va);
 
+// What is in a collected object, but not the object itself.
+void mark_inside(struct marker *m, uintptr_t object);
+
 // All manual objects in n heap pages from `page` on.
 void mark_manual(struct marker *m, uint64_t page, uint64_t n);
 

@@ -518,6 +518,12 @@ void cache_free_slow(void *p)
     if (heap_debug_on && heap_place_of((uintptr_t)p, &at) && at.allocated &&
         at.object == (uintptr_t)p)
         heap_debug_freed(p, at.size);
+    if (collector.freed != NULL) {
+        struct span *s = span_of((uintptr_t)p);
+
+        if (s != NULL && s->kind != HEAP_MANUAL)
+            collector.freed(p);
+    }
     arch_on_system_stack(free_call, &f);
     if (f.wrong != NULL)
         heap_report_bad(p, "free", f.wrong);

@@ -137,10 +137,15 @@ void collect_keep_tiny(void)
 
 // ---- sweeping ----
 
-void collect_begin_sweep(void)
+void collect_end_marking(void)
 {
+    atomic_store(&sweep_at, UINT64_MAX / 2); // nobody begins yet
     sweep_end = pages_have_white ? heap_page_of(pages_end()) : 0;
     atomic_store(&sweep_done, 0);
+}
+
+void collect_begin_sweep(void)
+{
     atomic_store(&sweep_at, 0);
 }
 

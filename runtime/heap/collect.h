@@ -79,8 +79,9 @@ void collect_clear(uintptr_t va, size_t n);
 // Pages are held. Context: any but interrupt.
 void collect_whiten(uint64_t page, uint64_t n);
 
-// What is white from now on is dead, up to the end of the heap: it may be swept.
-// Context: the world is stopped.
+// What is white from now on is dead, up to the end of the heap. Context: the world is
+// stopped. And then it may be swept. Context: any.
+void collect_end_marking(void);
 void collect_begin_sweep(void);
 
 // Sweeps some pages: their dead objects are free. False: there is nothing left to
@@ -105,6 +106,8 @@ struct collector {
     void (*wanted)(void);
     // Before an allocation that is not served by a cache. Context: goroutine.
     void (*assist)(void);
+    // The program frees a collected object. Context: goroutine.
+    void (*freed)(void *p);
     // There is no memory: collects. False: it can't. Context: goroutine, no lock.
     bool (*collect)(void);
 };

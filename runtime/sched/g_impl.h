@@ -40,6 +40,8 @@ struct g {
     _Atomic uint8_t state; // enum g_state; relaxed, for reports
     bool interrupted;      // [s] it left the CPU so: its registers are in area
 
+    bool hidden; // [c] one of the runtime's: not counted, nor listed
+
     // Of the slot: these stay when it changes hands.
     uint32_t slots; // [c] how many belong together, this being the highest
     uint32_t up;    // [c] how many above is the one that counts

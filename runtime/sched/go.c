@@ -66,7 +66,7 @@ size_t gn_go_list(struct gn_go_info *list, size_t max)
     for (size_t i = 0; n < max && (g = stack_nth(i)) != NULL; i++) {
         uint64_t id = *(const volatile uint64_t *)&g->id;
 
-        if (id == 0 || g->state == G_FREE)
+        if (id == 0 || g->state == G_FREE || g->hidden)
             continue;
         list[n] =
             (struct gn_go_info){id, g->name, g_state_name(g), g_waits_ns(g)};

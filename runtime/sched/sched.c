@@ -636,6 +636,12 @@ size_t g_count(void)
     return atomic_load_explicit(&count, memory_order_relaxed);
 }
 
+void g_hide(struct g *g)
+{
+    g->hidden = true;
+    atomic_fetch_sub_explicit(&count, 1, memory_order_relaxed);
+}
+
 void *g_locals(void)
 {
     return ((struct tcb *)g_current()->tcb)->locals;

@@ -124,6 +124,10 @@ size_t g_hold_resting(struct g **g, size_t n);
 // Lets it go on, if somebody woke it or it had not parked. Context: any but interrupt.
 void g_resume(struct g *g);
 
+// One that was made and is not yet ready is the runtime's own: it is not counted, and
+// not in dumps; it never ends.
+void g_hide(struct g *g);
+
 // How many goroutines exist. Context: any.
 size_t g_count(void);
 

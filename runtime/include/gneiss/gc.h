@@ -54,6 +54,55 @@ static inline void gn_keep_alive(const void *p)
     __asm__ volatile("" : : "r"(p) : "memory");
 }
 
+// ---- weak pointers, cleanups, finalizers ----
+
+// Points to an object without keeping it. Two made of one pointer are equal, byte for
+// byte, and stay so. Zeroed: points to nothing.
+struct gn_weak {
+    struct gn_weak_handle *handle;
+    size_t offset; // of the pointer in its object
+};
+
+// Makes one of p, which points into a collected object, or is NULL. Returns 0, or
+// -ENOMEM (then *w points to nothing). Panics if p is something else. Context:
+// goroutine; may block.
+//
+// Source: Go, weak.Make.
+int gn_weak_make(const void *p, struct gn_weak *w);
+
+// The pointer, if its object is still reachable otherwise, or was when this was called;
+// NULL once it is not: before its finalizer or a cleanup of it is called. Context:
+// goroutine.
+void *gn_weak_get(struct gn_weak w);
+
+struct gn_cleanup {
+    uintptr_t object;
+    uint64_t id;
+};
+
+// Calls fn(arg) some time after the object that p points into was found unreachable, and
+// is gone. There may be several. arg is kept until then, so nothing in it may lead to the
+// object. All are called one after the other, by one goroutine: fn starts another for
+// what takes long. *c (NULL: not wanted) is for gn_cleanup_stop. Returns 0 or -ENOMEM.
+// Panics if p points into no collected object, or arg into the same. gn_free of the object
+// calls them, too; none is called at exit. Context: goroutine; may block.
+//
+// Source: Go, runtime.AddCleanup.
+int gn_add_cleanup(const void *p, void (*fn)(void *arg), void *arg,
+                   struct gn_cleanup *c);
+
+// It will not be called; returns whether that is so because of this. Context: goroutine.
+bool gn_cleanup_stop(struct gn_cleanup c);
+
+// Calls fn(object) some time after the object was found unreachable, with all that it
+// leads to; then it may be reachable again, and has no finalizer. Objects with finalizers
+// that lead to each other: only those that no other leads to; in a circle, none. NULL:
+// takes the finalizer away. Returns 0 or -ENOMEM. Panics, as Go does, if there is one, or
+// object is not the beginning of one. gn_free calls none. Context: goroutine; may block.
+//
+// Source: Go, runtime.SetFinalizer.
+int gn_set_finalizer(void *object, void (*fn)(void *object));
+
 // Figures since the start; times in nanoseconds.
 struct gn_gc_stats {
     uint64_t cycles; // collections that were finished
