@@ -659,9 +659,124 @@ static void parts_are_given_back_when_all_is_promised(void **state)
     assert_int_equal(mm_commit().committed, 0);
 }
 
+// ---- for who keeps bits of its own ----
+
+struct take {
+    uintptr_t at, end;
+    uintptr_t pages[8];
+    size_t n, room;
+    uint64_t present;
+};
+
+static void take_call(void *arg)
+{
+    struct take *t = arg;
+
+    spin_lock(&mm_lock);
+    t->n = dirty_take(&t->at, t->end, t->pages, t->room);
+    spin_unlock(&mm_lock);
+}
+
+static size_t take(struct take *t)
+{
+    arch_on_system_stack(take_call, t);
+    if (t->n > 0)
+        dirty_shoot();
+    return t->n;
+}
+
+static void test_take(void **state)
+{
+    uintptr_t a = watched();
+    struct take t = {.at = a, .end = a + PAGES * PAGE_SIZE, .room = 2};
+
+    (void)state;
+    assert_int_equal(take(&t), 0);
+    assert_int_equal(t.at, t.end);
+    put(a, 1);
+    put(a + 3 * PAGE_SIZE, 1);
+    put(a + 15 * PAGE_SIZE, 1);
+    t.at = a;
+    // As many as there is room for, then the rest.
+    assert_int_equal(take(&t), 2);
+    assert_int_equal(t.pages[0], a);
+    assert_int_equal(t.pages[1], a + 3 * PAGE_SIZE);
+    assert_true(t.at > t.pages[1] && t.at <= a + 15 * PAGE_SIZE);
+    assert_int_equal(take(&t), 1);
+    assert_int_equal(t.pages[0], a + 15 * PAGE_SIZE);
+    t.at = a;
+    assert_int_equal(take(&t), 0);
+    // A watcher hears of them nevertheless.
+    assert_int_equal(collect(a), 3);
+    dirty_client_free(watcher);
+    unmap(a, PAGES);
+    // Where nothing is mapped there is nothing.
+    t.at = a;
+    assert_int_equal(take(&t), 0);
+    mm_check();
+}
+
+static void test_harvest(void **state)
+{
+    uintptr_t a = watched(), base;
+    uint64_t word = 0, bits;
+
+    (void)state;
+    assert_int_equal(dirty_harvest(watcher, a), 0);
+    assert_false(dirty_next(watcher, a, &word, &base, &bits));
+    put(a + 2 * PAGE_SIZE, 1);
+    put(a + 9 * PAGE_SIZE, 1);
+    assert_int_equal(dirty_harvest(watcher, a), 0);
+    put(a + 4 * PAGE_SIZE, 1);
+    word = 0;
+    assert_true(dirty_next(watcher, a, &word, &base, &bits));
+    assert_int_equal(base, a);
+    assert_int_equal(bits, 1 << 2 | 1 << 9);
+    assert_false(dirty_next(watcher, a, &word, &base, &bits));
+    // What came after the harvest is for the next one.
+    assert_int_equal(collect(a), 1);
+    dirty_client_free(watcher);
+    assert_int_equal(dirty_harvest(watcher, a), -EINVAL);
+    word = 0;
+    assert_false(dirty_next(watcher, a, &word, &base, &bits));
+    unmap(a, PAGES);
+}
+
+static void present_call(void *arg)
+{
+    struct take *t = arg;
+
+    spin_lock(&mm_lock);
+    t->present = dirty_present(t->at, t->room);
+    spin_unlock(&mm_lock);
+}
+
+static void test_present(void **state)
+{
+    uintptr_t a = map(PAGES, 0);
+    struct take t = {.at = a, .room = PAGES};
+
+    (void)state;
+    arch_on_system_stack(present_call, &t);
+    assert_int_equal(t.present, 0);
+    put(a + 1 * PAGE_SIZE, 1);
+    put(a + 15 * PAGE_SIZE, 1);
+    arch_on_system_stack(present_call, &t);
+    assert_true(t.present >> 1 & 1);
+    assert_true(t.present >> 15 & 1);
+    assert_int_equal(t.present >> PAGES, 0);
+    assert_int_equal(vm_decommit(a, PAGES * PAGE_SIZE, false), 0);
+    arch_on_system_stack(present_call, &t);
+    assert_int_equal(t.present, 0);
+    unmap(a, PAGES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_take),
+        cmocka_unit_test(test_harvest),
+        cmocka_unit_test(test_present),
         cmocka_unit_test(a_store_through_a_view_that_went_is_seen),
         cmocka_unit_test(a_store_through_a_view_that_was_cut_off_is_seen),
         cmocka_unit_test(a_store_before_a_discard_is_seen_through_all_views),
