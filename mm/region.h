@@ -55,8 +55,9 @@ struct region {
     // Where not all of it is promised: how many of n pages from va on may
     // fault-around map? [c] NULL: all. Context: mm_lock held.
     unsigned (*ahead)(uintptr_t va, unsigned n);
-    uintptr_t next_fault;   // where fault-around expects more
-    uint32_t window;        // pages mapped by the last fault
+    uint64_t next_fault; // the page where fault-around expects more, by number:
+                         // the collector takes nothing of it for a pointer
+    uint32_t window;     // pages mapped by the last fault
     struct dirty_log *logs; // clients that watch it (dirty.h)
 
     struct region *left, *right;

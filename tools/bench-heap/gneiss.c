@@ -80,6 +80,12 @@ void heap_memory_move_end(void)
 {
 }
 
+bool heap_memory_has_frame(uintptr_t va)
+{
+    (void)va;
+    return true;
+}
+
 uint64_t heap_memory_enlarge(uintptr_t va, size_t bytes)
 {
     return madvise((void *)va, bytes, MADV_HUGEPAGE) == 0 ? bytes : 0;
