@@ -1,5 +1,7 @@
 // <sys/mman.h>: every call, what it does and how it fails.
 
+#include <gneiss/cpu.h>
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -231,6 +233,7 @@ int main(void)
 {
     struct accounts before;
 
+    gn_cpu_stay(0);
     // What is made once: the heap's pages, the file system, the program's stack.
     grow_stack();
     test_all();

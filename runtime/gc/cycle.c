@@ -249,6 +249,7 @@ static void collect(void)
         ;
     while (!collect_is_swept())
         g_yield();
+    collect_is_over();
     start = arch_mono_ns();
     (void)sched_world_stop();
     collect_hold();
@@ -330,8 +331,9 @@ static void work(void *arg)
         stats.forced += forced;
         while (collect_sweep())
             g_yield();
-        while (forced && !collect_is_swept())
+        while (!collect_is_swept())
             g_yield();
+        collect_is_over();
         atomic_store(&finished, number);
         wake_waiters(number);
     }

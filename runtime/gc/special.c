@@ -47,10 +47,9 @@ enum { FIRST_BUCKETS = 64 };
 
 static struct {
     struct spinlock lock;
-    struct record **of;  // [lock] a block of malloc
-    size_t room, n;      // [lock] buckets, a power of two; records
-    _Atomic size_t some; // n, to be looked at without the lock
-    uint64_t next_id;    // [lock]
+    struct record **of; // [lock] a block of malloc
+    size_t room, n;     // [lock] buckets, a power of two; records
+    uint64_t next_id;   // [lock]
 } table;
 
 static struct {
@@ -135,7 +134,7 @@ static void put(struct record *r)
     r->next = *at;
     *at = r;
     table.n++;
-    atomic_store_explicit(&table.some, table.n, memory_order_relaxed);
+    atomic_store_explicit(&collect_specials, table.n, memory_order_relaxed);
 }
 
 // Takes out the record that *at leads to.
@@ -146,7 +145,7 @@ static struct record *take(struct record **at)
     *at = r->next;
     r->next = NULL;
     table.n--;
-    atomic_store_explicit(&table.some, table.n, memory_order_relaxed);
+    atomic_store_explicit(&collect_specials, table.n, memory_order_relaxed);
     return r;
 }
 
@@ -231,7 +230,7 @@ static void call_queued(void)
 
 void special_begin(void)
 {
-    bool some = atomic_load(&table.some) > 0;
+    bool some = atomic_load(&collect_specials) > 0;
 
     atomic_store(&marking, some);
     atomic_store(&pending, some);
@@ -482,7 +481,7 @@ void special_freed(void *p)
     struct record *gone = NULL;
     bool some = false;
 
-    if (atomic_load_explicit(&table.some, memory_order_relaxed) == 0)
+    if (atomic_load_explicit(&collect_specials, memory_order_relaxed) == 0)
         return;
     spin_lock(&table.lock);
     for (struct record **at = &table.of[bucket_of((uintptr_t)p)];

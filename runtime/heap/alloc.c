@@ -1,5 +1,6 @@
-// gn_alloc: collected objects from this CPU's stack of free ones, as malloc takes
-// others, in a few dozen instructions. All that is not so simple is gn_alloc_aligned's.
+// gn_alloc and gn_free: collected objects from this CPU's stack of free ones and back, as
+// malloc takes others, in a few dozen instructions. All that is not so simple is
+// gn_alloc_aligned's and heap_free's.
 //
 // An object is cleared before its bit is set: whoever sees the bit sees an object in
 // its initial state (R16).
@@ -9,6 +10,7 @@
 #include <string.h>
 
 #include "runtime/heap/cache.h"
+#include "runtime/heap/collect.h"
 #include "runtime/heap/debug.h"
 #include "runtime/heap/tiny.h"
 
@@ -47,4 +49,49 @@ void *gn_alloc(size_t n, enum gn_heap_kind kind, int flags)
             return p;
     }
     return gn_alloc_aligned(n, 1, kind, flags);
+}
+
+// A collected object of a span of this CPU, while nothing else has to be done for it.
+static inline bool free_collected(void *p)
+{
+    uintptr_t va = (uintptr_t)p, off = va - ARCH_HEAP_BASE;
+    bool done = false;
+
+    if (unlikely(
+            off / 16 >= pages_granules_now() || heap_debug_on ||
+            atomic_load_explicit(&collect_specials, memory_order_relaxed) != 0))
+        return false;
+    preempt_disable();
+    struct cache *c = arch_local();
+    struct span *s = pages_spans()[off >> HEAP_PAGE_SHIFT];
+
+    if (s != NULL && s->kind != HEAP_MANUAL &&
+        atomic_load_explicit(&s->owner, memory_order_relaxed) ==
+            arch_cpu_id() + 1 &&
+        s->class < CACHE_CLASSES && s->class > HEAP_CLASS_TINY) {
+        struct cache_stack *stack = &c->stack[cache_index(s->class, s->kind)];
+
+        // The bit is that of an object's beginning, if it is where granules begin.
+        if (!cache_is_full(stack->top) &&
+            (va | heap_classes[s->class].size) % 16 == 0 &&
+            arch_bit_clear(PAGES_ALLOC_BITS, va / 16)) {
+            if (atomic_load_explicit(&collect_active, memory_order_relaxed))
+                collect_unwhiten(va);
+            *stack->top++ = p;
+            done = true;
+        }
+    }
+    preempt_enable();
+    return done;
+}
+
+bool cache_free_collected(void *p)
+{
+    return free_collected(p);
+}
+
+void gn_free(void *p)
+{
+    if (!free_collected(p))
+        heap_free(p);
 }

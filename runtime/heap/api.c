@@ -5,7 +5,7 @@
 
 #include <errno.h>
 
-#include "runtime/heap/heap.h"
+#include "runtime/heap/cache.h"
 
 _Static_assert((int)GN_MANUAL == HEAP_MANUAL && (int)GN_SCAN == HEAP_SCAN &&
                    (int)GN_NOSCAN == HEAP_NOSCAN,
@@ -40,11 +40,6 @@ void *gn_alloc_aligned(size_t n, size_t align, enum gn_heap_kind kind,
     if (p != NULL && large)
         heap_enlarge(p);
     return p != NULL ? p : fail(ENOMEM);
-}
-
-void gn_free(void *p)
-{
-    heap_free(p);
 }
 
 void gn_free_sized(void *p, size_t n)

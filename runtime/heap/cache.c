@@ -504,6 +504,8 @@ static void free_call(void *arg)
 
 void cache_free_slow(void *p)
 {
+    if (cache_free_collected(p))
+        return;
     struct free_call f = {.p = p};
     struct heap_place at;
     struct heap_object o;

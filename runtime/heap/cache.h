@@ -91,6 +91,10 @@ void *cache_malloc_slow(size_t n);
 void *cache_malloc_any(size_t n); // and where that one ends
 void cache_free_slow(void *p);
 
+// Frees it, if it is a collected object of a span of this CPU, and no more has to be
+// done; looks at it first where a fast free does not. Context: goroutine.
+MUST_USE bool cache_free_collected(void *p);
+
 void cache_init(void);
 
 // n bytes, 1..ARCH_HEAP_SIZE / 2, of a kind, 16-byte aligned (24 bytes collected

@@ -20,7 +20,8 @@ enum {
     MOST_WORDS = HEAP_PAGE / 16 / 64, // of a span's slots
 };
 
-_Atomic bool collect_holding;
+_Atomic bool collect_holding, collect_active;
+_Atomic size_t collect_specials;
 bool collect_checks;
 _Atomic uint64_t collect_freed, collect_freed_bytes;
 _Atomic uint64_t collect_handed_out, collect_at = UINT64_MAX;
@@ -33,6 +34,7 @@ static uint64_t sweep_end;                    // [c] while they are swept
 
 void collect_hold(void)
 {
+    atomic_store(&collect_active, true);
     atomic_store(&collect_holding, true);
 }
 
@@ -152,6 +154,11 @@ void collect_begin_sweep(void)
 bool collect_is_swept(void)
 {
     return atomic_load(&sweep_done) >= sweep_end;
+}
+
+void collect_is_over(void)
+{
+    atomic_store(&collect_active, false);
 }
 
 static void free_large(struct cache *c, struct span *s)

@@ -94,12 +94,21 @@ bool collect_sweep(void);
 // Whether all that was begun is done.
 bool collect_is_swept(void);
 
+// Nothing is white any more: all is swept. Context: who alone begins cycles.
+void collect_is_over(void);
+
 // Dead objects found by sweeping since the start, and their bytes.
 extern _Atomic uint64_t collect_freed, collect_freed_bytes;
 
 // Bytes of collected memory handed to caches or allocated, since the start. When
 // it passes `at`, `wanted` is called.
 extern _Atomic uint64_t collect_handed_out, collect_at;
+
+// Something is or may become white: from the stop that begins a cycle until all is swept.
+// And: there are objects that `freed` has to hear of. Both relaxed: a CPU sees them at
+// the latest when it next leaves no-preempt after a stop, or by its own doing.
+extern _Atomic bool collect_active;
+extern _Atomic size_t collect_specials;
 
 struct collector {
     // Context: no-preempt, system stack.

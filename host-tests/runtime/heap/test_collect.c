@@ -283,6 +283,10 @@ static void hooks(void)
     void *p = heap_alloc(64, HEAP_SCAN, 1, true);
 
     heap_free(p);
+    MUST(given_back != p); // there is nothing it has to hear of
+    collect_specials = 1;
+    p = heap_alloc(64, HEAP_SCAN, 1, true);
+    heap_free(p);
     MUST(given_back == p);
     heap_free(heap_alloc(64, HEAP_MANUAL, 1, true));
     MUST(given_back == p);
