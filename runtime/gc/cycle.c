@@ -413,6 +413,16 @@ static bool collect_now(void)
     return true;
 }
 
+// For who finds no memory. Where there is nothing to collect it is not tried, and not
+// twice if it brought nothing.
+static bool collect_for_memory(void)
+{
+    uint64_t before = atomic_load(&collect_freed);
+
+    return atomic_load(&collect_handed_out) != 0 && collect_now() &&
+           atomic_load(&collect_freed) != before;
+}
+
 void gn_gc(void)
 {
     (void)collect_now();
@@ -438,6 +448,7 @@ void gc_init(uintptr_t data, uintptr_t end)
 {
     roots_init(data, end);
     collect_checks = check;
-    collector = (struct collector){want, assist, special_freed, collect_now};
+    collector =
+        (struct collector){want, assist, special_freed, collect_for_memory};
     pace_init();
 }

@@ -117,7 +117,7 @@ struct collector {
     void (*assist)(void);
     // The program frees a collected object. Context: goroutine.
     void (*freed)(void *p);
-    // There is no memory: collects. False: it can't. Context: goroutine, no lock.
+    // There is no memory: collects. False: that brought nothing. Context: goroutine, no lock.
     bool (*collect)(void);
 };
 
