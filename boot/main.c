@@ -175,6 +175,7 @@ static void run_main(void *arg)
         boot_fail("no memory for the arguments: run with more MEM");
     if (args_file != NULL && libc_read_args(args_file, &words.argc, &argv) != 0)
         boot_fail("args.file: can't be read");
+    leaks_at_exit();
     libc_run_main(words.argc, argv);
 }
 

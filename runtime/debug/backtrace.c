@@ -64,6 +64,12 @@ void backtrace_print(uintptr_t pc, uintptr_t ret, uintptr_t fp)
         fmt_err("  ... deeper frames left out\n");
 }
 
+void backtrace_print_calls(const uintptr_t *calls, size_t n)
+{
+    for (size_t i = 0; i < n && calls[i] != 0; i++)
+        print_frame((unsigned)i, calls[i], true);
+}
+
 uintptr_t backtrace_frameless(const struct trap_frame *tf, uintptr_t pc)
 {
     size_t offset;

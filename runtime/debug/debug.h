@@ -15,6 +15,9 @@ const char *symbol_find(uintptr_t addr, size_t *offset);
 // memory that is mapped. Context: any.
 void backtrace_print(uintptr_t pc, uintptr_t ret, uintptr_t fp);
 
+// Prints up to n return addresses, to the first that is 0. Context: any.
+void backtrace_print_calls(const uintptr_t *calls, size_t n);
+
 // The same as values: at most max return addresses. Returns their number.
 size_t backtrace_collect(uintptr_t fp, uintptr_t *pcs, size_t max);
 

@@ -23,6 +23,7 @@
 #include "mm/mm.h"
 #include "runtime/gc/gc.h"
 #include "runtime/gc/help.h"
+#include "runtime/gc/leaks.h"
 #include "runtime/gc/pace.h"
 #include "runtime/gc/special.h"
 #include "runtime/gc/stacks.h"
@@ -448,7 +449,8 @@ void gc_init(uintptr_t data, uintptr_t end)
 {
     roots_init(data, end);
     collect_checks = check;
-    collector =
-        (struct collector){want, assist, special_freed, collect_for_memory};
+    collector = (struct collector){NULL, want, assist, special_freed,
+                                   collect_for_memory};
+    leaks_init();
     pace_init();
 }

@@ -15,6 +15,9 @@
 // Starts it; [data, end) are the image's data and bss. Context: boot.
 void gc_init(uintptr_t data, uintptr_t end);
 
+// heap.leaks: see leaks.h. Context: the first goroutine, before main.
+void leaks_at_exit(void);
+
 // What one collection did, for gc.trace. Times in nanoseconds, sizes in bytes.
 struct gc_report {
     uint64_t number, start;

@@ -114,8 +114,7 @@ void roots_scan_always(struct marker *m)
         const struct p *p = p_of_cpu(cpu);
 
         if (p != NULL)
-            mark_range(m, (uintptr_t)p->timers.first,
-                       (uintptr_t)(p->timers.first + FIRST_TIMERS));
+            mark_range(m, (uintptr_t)p, (uintptr_t)(p + 1));
     }
     if (heap_debug_guards())
         (void)heap_debug_walk(scan_guarded, m);

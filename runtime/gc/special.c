@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "mm/mm.h"
+#include "runtime/gc/leaks.h"
 #include "runtime/libc/libc.h"
 #include "runtime/panic/panic.h"
 #include "runtime/sched/event.h"
@@ -134,7 +135,8 @@ static void put(struct record *r)
     r->next = *at;
     *at = r;
     table.n++;
-    atomic_store_explicit(&collect_specials, table.n, memory_order_relaxed);
+    atomic_store_explicit(&collect_specials, table.n + collect_leaks,
+                          memory_order_relaxed);
 }
 
 // Takes out the record that *at leads to.
@@ -145,7 +147,8 @@ static struct record *take(struct record **at)
     *at = r->next;
     r->next = NULL;
     table.n--;
-    atomic_store_explicit(&collect_specials, table.n, memory_order_relaxed);
+    atomic_store_explicit(&collect_specials, table.n + collect_leaks,
+                          memory_order_relaxed);
     return r;
 }
 
@@ -317,6 +320,7 @@ void special_finish(struct marker *m, void (*drain)(struct marker *m))
     each_bucket(finalize, NULL);
     atomic_store(&marking, false);
     each_bucket(clean_up, NULL);
+    leaks_sweep();
     atomic_store(&pending, false);
     call_queued();
 }
@@ -481,7 +485,8 @@ void special_freed(void *p)
     struct record *gone = NULL;
     bool some = false;
 
-    if (atomic_load_explicit(&collect_specials, memory_order_relaxed) == 0)
+    leaks_freed(p);
+    if (table.room == 0)
         return;
     spin_lock(&table.lock);
     for (struct record **at = &table.of[bucket_of((uintptr_t)p)];

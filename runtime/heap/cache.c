@@ -349,7 +349,21 @@ static void *alloc_guarded(size_t n, enum heap_kind kind, size_t align,
     return p;
 }
 
+static void *alloc_any(size_t n, enum heap_kind kind, size_t align,
+                       bool *fresh);
+
 void *cache_alloc(size_t n, enum heap_kind kind, size_t align, bool *fresh)
+{
+    if (likely(collect_malloc == 0) || kind != HEAP_MANUAL)
+        return alloc_any(n, kind, align, fresh);
+    void *p = alloc_any(align_up(n, 16), HEAP_SCAN, align, fresh);
+
+    if (p != NULL && collector.allocated != NULL)
+        collector.allocated(p, n);
+    return p;
+}
+
+static void *alloc_any(size_t n, enum heap_kind kind, size_t align, bool *fresh)
 {
     void *p = NULL;
     bool refused = false;
@@ -549,7 +563,7 @@ void cache_init(void)
         unsigned i = cache_index(c, HEAP_MANUAL);
 
         for (; cache_takes(c) && n <= heap_classes[c].size; n++)
-            if (!heap_debug_guards())
+            if (!heap_debug_guards() && collect_malloc == 0)
                 cache_manual_stack[n] =
                     (uint16_t)(i * sizeof(struct cache_stack));
     }

@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "arch/option.h"
 #include "runtime/heap/central.h"
 #include "runtime/heap/memory.h"
 #include "runtime/heap/owned.h"
@@ -19,6 +20,12 @@ enum {
     PAGE_WORDS = HEAP_PAGE / 16 / 64,
     MOST_WORDS = HEAP_PAGE / 16 / 64, // of a span's slots
 };
+
+uint64_t collect_malloc, collect_leaks;
+OPTION_UINT(opt_gc, "malloc.gc", collect_malloc, 0, 1,
+            "1: what malloc gave and nothing points to any more is freed");
+OPTION_UINT(opt_leaks, "heap.leaks", collect_leaks, 0, 1,
+            "1: at exit, blocks that nothing points to, by who allocated them");
 
 _Atomic bool collect_holding, collect_active;
 _Atomic size_t collect_specials;

@@ -110,7 +110,12 @@ extern _Atomic uint64_t collect_handed_out, collect_at;
 extern _Atomic bool collect_active;
 extern _Atomic size_t collect_specials;
 
+// malloc.gc: malloc gives collected objects; heap.leaks does so, too. [c]
+extern uint64_t collect_malloc, collect_leaks;
+
 struct collector {
+    // heap.leaks: malloc gives a block of n bytes. Context: goroutine. NULL: nobody asks
+    void (*allocated)(void *p, size_t n);
     // Context: no-preempt, system stack.
     void (*wanted)(void);
     // Before an allocation that is not served by a cache. Context: goroutine.

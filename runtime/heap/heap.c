@@ -46,6 +46,7 @@ static struct asking *all_asking; // [asking_lock]
 void heap_init(void)
 {
     span_init();
+    collect_malloc |= collect_leaks;
     heap_debug_init();
     cache_init();
     if (keep_bytes != UINT64_MAX)
@@ -304,7 +305,10 @@ static void *copy_to_new(const struct heap_object *o, size_t n, struct span *s)
 
     if (may_move)
         heap_memory_move_begin();
-    void *q = heap_alloc(n, o->kind, 1, false);
+    // With malloc.gc what was malloc's is so again.
+    enum heap_kind kind =
+        collect_malloc != 0 && o->kind == HEAP_SCAN ? HEAP_MANUAL : o->kind;
+    void *q = heap_alloc(n, kind, 1, false);
     struct span *to = may_move && q != NULL ? span_of((uintptr_t)q) : NULL;
     bool moved = to != NULL && move_pages(s, to, keep);
 

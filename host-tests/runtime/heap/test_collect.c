@@ -272,7 +272,7 @@ static bool cannot(void)
 static void hooks(void)
 {
     heap_machine(RAM);
-    collector = (struct collector){want, NULL, freed, cannot};
+    collector = (struct collector){NULL, want, NULL, freed, cannot};
     collect_at = collect_handed_out + 100000;
     for (unsigned i = 0; i < 10; i++)
         MUST(heap_alloc(HEAP_SMALL_MAX, HEAP_MANUAL, 1, false) != NULL);
