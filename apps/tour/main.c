@@ -46,6 +46,8 @@ static const struct chapter {
     {"large", "a large object, and realloc without copying", chapter_large},
     {"return", "what was freed goes back, after a while", chapter_return},
     {"fragments", "few survivors can keep many pages", chapter_fragments},
+    {"collect", "a collection, step by step: white, gray, black",
+     chapter_collect},
 };
 
 enum { NCHAPTERS = sizeof chapters / sizeof chapters[0] };

@@ -64,3 +64,4 @@ void chapter_tiny(void);
 void chapter_large(void);
 void chapter_return(void);
 void chapter_fragments(void);
+void chapter_collect(void);

@@ -90,6 +90,21 @@ struct cycle {
     struct gc_report r;
 };
 
+static void (*_Atomic observer)(enum gn_gc_step step);
+
+void gn_gc_watch(void (*fn)(enum gn_gc_step step))
+{
+    atomic_store(&observer, fn);
+}
+
+static void done(enum gn_gc_step step)
+{
+    void (*fn)(enum gn_gc_step) = atomic_load(&observer);
+
+    if (unlikely(fn != NULL))
+        fn(step);
+}
+
 static void whiten_all(struct cycle *c)
 {
     uint64_t end = c->m.heap_bytes >> HEAP_PAGE_SHIFT;
@@ -159,6 +174,7 @@ static void do_rounds(struct cycle *c)
 
         c->r.rounds++;
         c->r.round_pages += n;
+        done(GN_GC_ROUND);
         if (n <= FEW_PAGES)
             break;
         slow = n > before / 10 * SHRINKS ? slow + 1 : 0;
@@ -177,11 +193,14 @@ static bool mark_concurrently(struct cycle *c)
     c->turn = from;
     if (ok) {
         whiten_all(c);
+        done(GN_GC_WHITE);
         help_start();
         help_begin();
         roots_scan(&c->m);
         scan_goroutines(c, false);
+        done(GN_GC_ROOTS);
         drain(c, false);
+        done(GN_GC_MARKED);
         do_rounds(c);
         help_end();
         help_count(&c->m);
@@ -214,6 +233,7 @@ static void finish_marking(struct cycle *c, bool marked)
     collect_keep_tiny();
     if (check)
         check_marks(c);
+    done(GN_GC_STOPPED);
     special_begin();
     collect_end_marking();
 }
@@ -239,6 +259,14 @@ static void count(const struct cycle *c)
     stats.final_pages_max = max_u64(stats.final_pages_max, r->final_pages);
 }
 
+static void drain_sweep(void)
+{
+    while (collect_sweep())
+        ;
+    while (!collect_is_swept())
+        g_yield();
+}
+
 static void collect(void)
 {
     struct cycle c = {
@@ -246,10 +274,7 @@ static void collect(void)
     uint64_t start;
     bool marked = false;
 
-    while (collect_sweep())
-        ;
-    while (!collect_is_swept())
-        g_yield();
+    drain_sweep();
     collect_is_over();
     start = arch_mono_ns();
     (void)sched_world_stop();
@@ -278,6 +303,10 @@ static void collect(void)
     c.r.objects = c.m.objects;
     c.r.scanned = c.m.scanned;
     count(&c);
+    if (unlikely(atomic_load(&observer) != NULL)) {
+        drain_sweep();
+        done(GN_GC_SWEPT);
+    }
     if (trace)
         gc_trace(&c.r);
 }
@@ -434,6 +463,19 @@ void gn_gc_stats(struct gn_gc_stats *s)
     *s = stats;
     s->freed = atomic_load(&collect_freed);
     s->freed_bytes = atomic_load(&collect_freed_bytes);
+}
+
+enum gn_gc_colour gn_gc_colour(const void *p)
+{
+    uintptr_t va = (uintptr_t)p;
+    struct heap_place at;
+
+    if (!heap_place_of(va, &at) || at.span == NULL || !at.allocated ||
+        at.object != va || at.span->kind == HEAP_MANUAL)
+        return GN_FREE;
+    if (!collect_is_white(va))
+        return GN_BLACK;
+    return mark_is_gray(at.span, va) ? GN_GRAY : GN_WHITE;
 }
 
 void *gn_alloc_array(size_t n, size_t size, enum gn_heap_kind kind)

@@ -420,6 +420,14 @@ void mark_manual(struct marker *m, uint64_t page, uint64_t n)
     }
 }
 
+bool mark_is_gray(struct span *s, uintptr_t object)
+{
+    unsigned slot = s->divide != 0 ? span_slot(s, object) : 0;
+
+    return s->kind == HEAP_SCAN &&
+           (atomic_load(&span_gray(s)->bits[slot / 64]) >> slot % 64 & 1) != 0;
+}
+
 // ---- checking ----
 
 static void check_word(struct marker *m, uintptr_t word, uintptr_t at,

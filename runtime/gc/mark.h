@@ -56,6 +56,9 @@ void mark_share(struct marker *m);
 // Whether the common queue is empty.
 bool mark_is_idle(void);
 
+// Whether a white object of a span waits to be scanned.
+bool mark_is_gray(struct span *s, uintptr_t object);
+
 // Panics unless every word of [lo, hi) leads to objects that are not white.
 void mark_check_range(struct marker *m, uintptr_t lo, uintptr_t hi,
                       const char *what);

@@ -123,6 +123,33 @@ struct gn_gc_stats {
 // Context: any but interrupt.
 void gn_gc_stats(struct gn_gc_stats *s);
 
+// ---- watching a collection ----
+
+enum gn_gc_step {
+    GN_GC_WHITE,  // all collected objects are white
+    GN_GC_ROOTS,  // what roots point to is gray
+    GN_GC_MARKED, // what that leads to is black; goroutines ran meanwhile
+    GN_GC_ROUND, // what was stored to meanwhile was scanned again; several times
+    GN_GC_STOPPED, // once more, while the world stands still: all is found
+    GN_GC_SWEPT,   // white objects are free
+};
+
+// Has fn called when a step of a collection is done; NULL: nobody. It runs in the
+// collector's goroutine, in GN_GC_STOPPED with all others stopped, wherever they are:
+// there it must not wait for them, print, or allocate. With gc.mode=stw the first steps
+// are left out. Context: any but interrupt.
+void gn_gc_watch(void (*fn)(enum gn_gc_step step));
+
+enum gn_gc_colour {
+    GN_FREE,  // no collected object begins there
+    GN_WHITE, // not reached yet
+    GN_GRAY,  // reached; not yet scanned
+    GN_BLACK, // reached and scanned, or made meanwhile; between collections all are
+};
+
+// The colour of the object that begins at p, as it is now. Context: any but interrupt.
+enum gn_gc_colour gn_gc_colour(const void *p);
+
 #ifdef __cplusplus
 }
 #endif
