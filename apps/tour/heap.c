@@ -267,4 +267,6 @@ void chapter_heap(void)
     }
     while (follow.n > 0)
         free(follow.kept[--follow.n]);
+    // The collector takes them for pointers to what comes into their place.
+    follow = (struct follow){0};
 }
