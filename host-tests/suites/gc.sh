@@ -7,3 +7,17 @@ for cpus in 1 2 4; do
 done
 add gc/mutators-stw tap -c 2 -m 128M -o "gc.check=1 gc.mode=stw" @gc_mutators
 add gc/mutators-48M tap -c 2 -m 48M -o gc.check=1 @gc_mutators
+
+# The check can fail: each rule broken on purpose is found (gc.break), by the scene that
+# needs it; and with all rules kept no scene loses its object.
+add gc/rules tap --icount -o "gc.check=1 seed=1" @gc_break
+for cpus in 1 2 4; do
+    add "gc/rules-${cpus}cpu" tap -c "$cpus" -o gc.check=1 @gc_break
+done
+for i in ran/rbx ran/xmm3 registers/rbx-before stacks/frame past/past image/image \
+    dirty/small dirty/medium dirty/large dirty/sparse dirty/block dirty/large-block \
+    dirty/new shoot/twice shoot/twice-image manual/malloc timers/timer final/small \
+    final/image move/move tiny/tiny; do
+    add "gc/break-${i/\//-}" dies 2 '^panic: gc: .* which was not marked$' -- --icount \
+        -o "gc.check=1 seed=1 gc.break=${i%/*}" @gc_break "${i#*/}"
+done

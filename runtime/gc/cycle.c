@@ -21,6 +21,7 @@
 
 #include "arch/option.h"
 #include "mm/mm.h"
+#include "runtime/gc/break.h"
 #include "runtime/gc/gc.h"
 #include "runtime/gc/help.h"
 #include "runtime/gc/pace.h"
@@ -117,8 +118,10 @@ static void drain(struct cycle *c, bool stopped)
 {
     for (;;) {
         if (!mark_drain(&c->m, PIECE)) {
-            if (!stopped)
+            if (!stopped) {
+                gc_at(GC_AT_PIECE);
                 give_way(c);
+            }
         } else if (!help_is_active() && mark_is_idle()) {
             // In this order: who enters from now on finds nothing.
             return;
@@ -141,8 +144,11 @@ static uint64_t scan_goroutines(struct cycle *c, bool stopped)
 // Scans again what has changed. Returns how many pages that were.
 static uint64_t again(struct cycle *c, bool stopped)
 {
-    uint64_t dirty = roots_rescan(&c->m) + scan_goroutines(c, stopped);
+    uint64_t dirty = roots_rescan(&c->m);
 
+    if (!stopped)
+        gc_at(GC_AT_ROUND);
+    dirty += scan_goroutines(c, stopped);
     drain(c, stopped);
     return dirty;
 }
@@ -175,14 +181,17 @@ static bool mark_concurrently(struct cycle *c)
     c->turn = from;
     if (ok) {
         whiten_all(c);
+        gc_at(GC_AT_BEGIN);
         help_start();
         help_begin();
         roots_scan(&c->m);
         scan_goroutines(c, false);
+        gc_at(GC_AT_ROOTS);
         drain(c, false);
         do_rounds(c);
         help_end();
         help_count(&c->m);
+        gc_at(GC_AT_END);
     }
     c->r.mark_ns = arch_mono_ns() - from;
     return ok;
@@ -194,12 +203,15 @@ static void check_marks(const struct cycle *c)
 
     stacks_check(&m);
     roots_check(&m);
+    collect_check_tiny();
 }
 
 // The world is stopped. marked: all but what has changed.
 static void finish_marking(struct cycle *c, bool marked)
 {
-    if (marked) {
+    if (marked && gc_breaks(GC_BREAK_FINAL)) {
+        // It misses what changed since the last round.
+    } else if (marked) {
         c->r.final_pages = again(c, true);
     } else {
         c->m.heap_bytes = pages_end() - ARCH_HEAP_BASE;

@@ -432,6 +432,15 @@ void mark_check_range(struct marker *m, uintptr_t lo, uintptr_t hi,
         check_word(m, word_at(lo), lo, what);
 }
 
+void mark_check_range_of_code(struct marker *m, uintptr_t lo, uintptr_t hi,
+                              const char *what)
+{
+    for (; lo + sizeof(uintptr_t) <= hi; lo += sizeof(uintptr_t)) {
+        check_word(m, word_at(lo), lo, what);
+        check_word(m, word_at(lo) - 1, lo, what);
+    }
+}
+
 static void check_page(struct marker *m, uintptr_t va)
 {
     struct present_call c = {.va = va, .n = 1};
