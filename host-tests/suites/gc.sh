@@ -21,3 +21,9 @@ for i in ran/rbx ran/xmm3 registers/rbx-before stacks/frame past/past image/imag
     add "gc/break-${i/\//-}" dies 2 '^panic: gc: .* which was not marked$' -- --icount \
         -o "gc.check=1 seed=1 gc.break=${i%/*}" @gc_break "${i#*/}"
 done
+
+# What is dropped goes.
+for cpus in 1 2 4; do
+    add "gc/precise-${cpus}cpu" tap -c "$cpus" -m 512M @gc_precise
+done
+add gc/precise-check tap -c 2 -m 256M -o "gc.check=1 stress=preempt seed=3" @gc_precise 30
