@@ -27,3 +27,9 @@ for cpus in 1 2 4; do
     add "gc/precise-${cpus}cpu" tap -c "$cpus" -m 512M @gc_precise
 done
 add gc/precise-check tap -c 2 -m 256M -o "gc.check=1 stress=preempt seed=3" @gc_precise 30
+
+# Marking touches no page that the program never touched.
+add gc/sparse tap --icount -o "seed=1 heap.keep=1G" @gc_sparse
+add gc/sparse-check tap -o "gc.check=1 heap.keep=1G" @gc_sparse
+add gc/sparse-stw tap -o "gc.mode=stw heap.keep=1G" @gc_sparse
+add gc/sparse-2cpu tap -c 2 -o heap.keep=1G @gc_sparse
