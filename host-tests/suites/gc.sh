@@ -33,3 +33,44 @@ add gc/sparse tap --icount -o "seed=1 heap.keep=1G" @gc_sparse
 add gc/sparse-check tap -o "gc.check=1 heap.keep=1G" @gc_sparse
 add gc/sparse-stw tap -o "gc.mode=stw heap.keep=1G" @gc_sparse
 add gc/sparse-2cpu tap -c 2 -o heap.keep=1G @gc_sparse
+
+# Each request for memory fails, the collector's own among them: in a boot of its own,
+# since it keeps what it got.
+for cpus in 1 2; do
+    for i in first/10 gc/$((cpus + 1)) grow/60 auto/40; do
+        add "gc/oom-${i%/*}-${cpus}cpu" gc_oom_case "$cpus" "${i%/*}" "${i#*/}" @gc_oom
+    done
+done
+add gc/oom-build gc_oom_build @gc_oom
+
+gc_oom_case() # cpus, scene, points at least, image
+{
+    local n plus points
+    for plus in "" +; do
+        points=0
+        for n in $(seq 1 "$3"); do
+            guest -c "$1" "$4" "$2" "$n$plus" >one
+            check_tap out "# end" >one
+            status_is 0
+            grep -qx '# failed 0' out || points=$((points + 1))
+        done
+        [ $points = "$3" ] || fail "only $points of $3 points failed"
+    done
+    note "$((2 * $3)) points failed"
+}
+
+gc_oom_build() # image
+{
+    local n plus points=0
+    for plus in "" +; do
+        # The C library has its own 38 or so before main.
+        for n in $(seq 39 ${plus:+50} 60) $(seq 61 211 6500); do
+            guest -o "heap.fail=$n$plus gc.check=1" "$1" build >one
+            check_tap out "# end" >one
+            status_is 0
+            grep -qx '# failed 0' out || points=$((points + 1))
+        done
+    done
+    [ $points -ge 70 ] || fail "only $points points failed"
+    note "$points points failed"
+}
