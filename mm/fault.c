@@ -195,7 +195,7 @@ static unsigned window(struct region *r, uintptr_t page, const pte_t *e)
 {
     unsigned n = r->window, most = PT_ENTRIES - pte_index(page, 1), k = 1;
 
-    if (page != r->next_fault || n == 0)
+    if (page / PAGE_SIZE != r->next_fault || n == 0)
         n = 1;
     else if (n < FAULT_AROUND_MAX)
         n *= 2;
@@ -210,7 +210,7 @@ static unsigned window(struct region *r, uintptr_t page, const pte_t *e)
     while (k < most && pt_get(e + k) == 0)
         k++;
     r->window = n;
-    r->next_fault = page + k * (uintptr_t)PAGE_SIZE;
+    r->next_fault = page / PAGE_SIZE + k;
     return k;
 }
 

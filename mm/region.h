@@ -55,7 +55,9 @@ struct region {
     // Where not all of it is promised: how many of n pages from va on may
     // fault-around map? [c] NULL: all. Context: mm_lock held.
     unsigned (*ahead)(uintptr_t va, unsigned n);
-    uintptr_t next_fault;   // where fault-around expects more
+    // Where fault-around expects more; a page's number, since the heap's address would
+    // keep an object.
+    uint64_t next_fault;
     uint32_t window;        // pages mapped by the last fault
     struct dirty_log *logs; // clients that watch it (dirty.h)
 
