@@ -74,3 +74,9 @@ gc_oom_build() # image
     [ $points -ge 70 ] || fail "only $points points failed"
     note "$points points failed"
 }
+
+# Frees, reallocs and unmappings against markers and sweepers.
+for cpus in 1 2; do
+    add "gc/free-${cpus}cpu" tap -c "$cpus" -m 128M -o gc.check=1 @gc_free 5000
+    add "gc/free-stress-${cpus}cpu" tap -c "$cpus" -m 128M -o "gc.check=1 stress=preempt seed=$cpus" @gc_free 2000 "$cpus"
+done
