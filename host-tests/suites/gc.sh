@@ -80,3 +80,7 @@ for cpus in 1 2; do
     add "gc/free-${cpus}cpu" tap -c "$cpus" -m 128M -o gc.check=1 @gc_free 5000
     add "gc/free-stress-${cpus}cpu" tap -c "$cpus" -m 128M -o "gc.check=1 stress=preempt seed=$cpus" @gc_free 2000 "$cpus"
 done
+
+# Loops whose pointer is the only one to their array, with collections in them.
+add gc/idioms tap --icount -o "seed=1 gc.check=1" @gc_idioms
+add gc/idioms-other tap --icount -o "seed=1 gc.check=1" %gc_idioms
