@@ -53,12 +53,11 @@ idioms_case()
     done
 }
 
+# Those that tools/cflags gives, without what needs our image.
 idiom_flags() # compiler
 {
-    case $1 in
-    *clang*) echo -mllvm -disable-lsr ;;
-    *) echo -fno-ivopts -fno-schedule-insns2 ;;
-    esac
+    "$root/tools/cflags" "$1" | tr ' ' '\n' |
+        grep -xE -- '-fno-(ivopts|schedule-insns2|shrink-wrap)' | tr '\n' ' '
 }
 
 check_docs()

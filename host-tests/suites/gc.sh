@@ -84,3 +84,36 @@ done
 # Loops whose pointer is the only one to their array, with collections in them.
 add gc/idioms tap --icount -o "seed=1 gc.check=1" @gc_idioms
 add gc/idioms-other tap --icount -o "seed=1 gc.check=1" %gc_idioms
+
+# Options: what is wrong is said, and what is right does what it says.
+for i in gc.mode=x gc.mode= gc.mode=concurrentx gc.mode=conc gc.percent=-1 gc.percent=x \
+    gc.percent=1000001 gc.trace=2 gc.check=yes gc.break=x gc.break=; do
+    add "gc/option-$i" dies 2 "^gneiss: option $i: " -- -o "$i" @hello
+done
+add gc/trace gc_trace_case @gc_precise
+add gc/never gc_never_case @gc_percent
+
+# Two lines for each collection, all alike.
+gc_trace_case() # image
+{
+    local lines
+    guest -o gc.trace=1 "$1" 10
+    status_is 0
+    lines=$(grep -cE '^gc [0-9]+ @[0-9]+\.[0-9]{3}s: [0-9]+\.[0-9]{2}\+[0-9]+\.[0-9]{2}\+[0-9]+\.[0-9]{2} ms, [0-9]+->[0-9]+->[0-9]+ KiB, [0-9]+ KiB goal, 1 CPUs$' err)
+    [ "$lines" -ge 10 ] || fail "only $lines collections have a line"
+    [ "$lines" = "$(grep -c '^gc ' err)" ] || fail "a line of another form"
+    [ "$lines" = "$(grep -cE '^   rounds [0-9]+ \([0-9]+ pages\), final stop: [0-9]+ dirty pages; [0-9]+ goroutines with [0-9]+ stack pages; [0-9]+ objects marked, [0-9]+ KiB scanned$' err)" ] ||
+        fail "not as many second lines"
+    sed -n 's/^gc \([0-9]*\) .*/\1/p' err | sort -n -c || fail "not in order"
+    seq 1 "$lines" >numbers
+    sed -n 's/^gc \([0-9]*\) .*/\1/p' err >found
+    same numbers found "the numbers of collections"
+    note "$lines collections"
+}
+
+gc_never_case() # image
+{
+    tap "$1"
+    tap -o gc.percent=1000 "$1" 1000
+    tap -o gc.percent=0 "$1" 0
+}
