@@ -30,6 +30,7 @@ struct dirty_log {
 };
 
 static uint32_t clients; // [mm_lock] bit set: in use
+bool dirty_shoots_not;
 
 static struct dirty_log *new_log(int client, uint64_t npages)
 {
@@ -323,7 +324,7 @@ static void harvest_call(void *arg)
         spin_unlock(&mm_lock);
         return;
     }
-    if (watched(r) && harvest(r))
+    if (watched(r) && harvest(r) && likely(!dirty_shoots_not))
         shoot_ring(r);
     spin_unlock(&mm_lock);
 }
@@ -458,7 +459,8 @@ size_t dirty_take(uintptr_t *va, uintptr_t end, uintptr_t *pages, size_t room)
 
 void dirty_shoot(void)
 {
-    mm_shootdown(0, 0);
+    if (likely(!dirty_shoots_not))
+        mm_shootdown(0, 0);
 }
 
 uint64_t dirty_present(uintptr_t va, size_t n)

@@ -52,6 +52,9 @@ void dirty_mark(uintptr_t va);
 // (dirty_shoot) before it reads the pages. Context: mm_lock held, system stack.
 size_t dirty_take(uintptr_t *va, uintptr_t end, uintptr_t *pages, size_t room);
 
+// For tests: what was harvested or taken is not shot down, and stores are missed. [c]
+extern bool dirty_shoots_not;
+
 // Drops all translations on all CPUs. Context: mm_lock not held.
 void dirty_shoot(void);
 

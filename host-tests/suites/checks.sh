@@ -14,6 +14,9 @@ add check/docs check_docs
 add check/symbols symbols_case @mustdie
 add check/generated generated_case @hello
 
+# Loops keep a pointer to their array, at every instruction (R11).
+add check/idioms idioms_case
+
 # The other compiler builds everything, and it runs.
 case $CC in
 *clang*) other=gcc other_O=build ;;
@@ -30,6 +33,31 @@ check_with() # tool, argument...
     echo "\$ tools/$(printf '%q ' "$@")"
     timeout 300 "$root/tools/$1" "${@:2}" >out 2>&1 || fail "see above"
     cat out
+}
+
+# Built with the flags of R11.
+idioms_case()
+{
+    local by level
+    for by in gcc clang; do
+        for level in -O2 -Os; do
+            "$by" -std=gnu17 $level $(idiom_flags $by) -fno-pie -no-pie -I"$root" \
+                -mno-red-zone -fno-omit-frame-pointer -fcf-protection=none \
+                -fstack-clash-protection "$root/host-tests/idioms/step.c" -o step || {
+                fail "$by can't build it"
+                continue
+            }
+            timeout 300 ./step >out || fail "$by $level: $(head -n 3 out)"
+            sed "s/^/$by $level: /" out
+        done
+    done
+}
+
+# Those that tools/cflags gives, without what needs our image.
+idiom_flags() # compiler
+{
+    "$root/tools/cflags" "$1" | tr ' ' '\n' |
+        grep -xE -- '-fno-(ivopts|schedule-insns2|shrink-wrap)' | tr '\n' ' '
 }
 
 check_docs()

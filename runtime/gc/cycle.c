@@ -21,6 +21,7 @@
 
 #include "arch/option.h"
 #include "mm/mm.h"
+#include "runtime/gc/break.h"
 #include "runtime/gc/gc.h"
 #include "runtime/gc/help.h"
 #include "runtime/gc/leaks.h"
@@ -134,8 +135,10 @@ static void drain(struct cycle *c, bool stopped)
 {
     for (;;) {
         if (!mark_drain(&c->m, PIECE)) {
-            if (!stopped)
+            if (!stopped) {
+                gc_at(GC_AT_PIECE);
                 give_way(c);
+            }
         } else if (!help_is_active() && mark_is_idle()) {
             // In this order: who enters from now on finds nothing.
             return;
@@ -158,8 +161,11 @@ static uint64_t scan_goroutines(struct cycle *c, bool stopped)
 // Scans again what has changed. Returns how many pages that were.
 static uint64_t again(struct cycle *c, bool stopped)
 {
-    uint64_t dirty = roots_rescan(&c->m) + scan_goroutines(c, stopped);
+    uint64_t dirty = roots_rescan(&c->m);
 
+    if (!stopped)
+        gc_at(GC_AT_ROUND);
+    dirty += scan_goroutines(c, stopped);
     drain(c, stopped);
     return dirty;
 }
@@ -193,17 +199,20 @@ static bool mark_concurrently(struct cycle *c)
     c->turn = from;
     if (ok) {
         whiten_all(c);
+        gc_at(GC_AT_BEGIN);
         done(GN_GC_WHITE);
         help_start();
         help_begin();
         roots_scan(&c->m);
         scan_goroutines(c, false);
+        gc_at(GC_AT_ROOTS);
         done(GN_GC_ROOTS);
         drain(c, false);
         done(GN_GC_MARKED);
         do_rounds(c);
         help_end();
         help_count(&c->m);
+        gc_at(GC_AT_END);
     }
     c->r.mark_ns = arch_mono_ns() - from;
     return ok;
@@ -215,12 +224,15 @@ static void check_marks(const struct cycle *c)
 
     stacks_check(&m);
     roots_check(&m);
+    collect_check_tiny();
 }
 
 // The world is stopped. marked: all but what has changed.
 static void finish_marking(struct cycle *c, bool marked)
 {
-    if (marked) {
+    if (marked && gc_breaks(GC_BREAK_FINAL)) {
+        // It misses what changed since the last round.
+    } else if (marked) {
         c->r.final_pages = again(c, true);
     } else {
         c->m.heap_bytes = pages_end() - ARCH_HEAP_BASE;

@@ -23,7 +23,7 @@ static _Atomic int active;
 static _Atomic uint64_t numbers; // of markers in use; bit 0 is the collector's
 static _Atomic uint64_t marked, objects, scanned;
 static struct event wake[ARCH_MAX_CPUS];
-static bool started;
+static unsigned helpers = 1; // goroutines of CPUs 1 up to this one are made
 
 static int take_number(void)
 {
@@ -123,11 +123,8 @@ static void work(void *arg)
 
 void help_start(void)
 {
-    if (started)
-        return;
-    started = true;
-    for (unsigned cpu = 1; cpu < arch_cpu_count(); cpu++) {
-        struct g *g = g_create(work, &wake[cpu], "gc", (int)cpu);
+    for (; helpers < arch_cpu_count(); helpers++) {
+        struct g *g = g_create(work, &wake[helpers], "gc", (int)helpers);
 
         if (g == NULL)
             return;
@@ -138,7 +135,7 @@ void help_start(void)
 
 void help_wake(void)
 {
-    for (unsigned cpu = 1; started && cpu < arch_cpu_count(); cpu++) {
+    for (unsigned cpu = 1; cpu < helpers; cpu++) {
         preempt_disable();
         event_happened(&wake[cpu]);
         preempt_enable();

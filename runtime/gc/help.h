@@ -19,7 +19,8 @@ void help_count(struct marker *m);
 // Context: goroutine, no-preempt 0.
 bool help_mark(uint64_t bytes);
 
-// Makes the goroutines of the other CPUs, once; as many as there is memory for.
+// Makes the goroutines of the other CPUs that are not there yet; as many as there is
+// memory for.
 void help_start(void);
 
 // They look for work.

@@ -17,6 +17,7 @@
 enum {
     PIECE = 128 * 1024, // of large objects, between two looks at the queue
     SHARE = 64,         // spans of a queue: then half goes to the common one
+    SPARSE = 2 * PAGE_SIZE, // objects from here on may have pages never touched
 };
 
 static struct {
@@ -214,21 +215,25 @@ static void present_call(void *arg)
     spin_unlock(&mm_lock);
 }
 
-// Of a large object: pages that were never touched stay so.
+// Pages that were never touched stay so.
 static void mark_sparse(struct marker *m, uintptr_t lo, uintptr_t hi)
 {
-    while (lo < hi) {
-        struct present_call c = {.va = lo, .n = (hi - lo) / PAGE_SIZE};
+    uintptr_t at = align_down(lo, PAGE_SIZE);
+
+    while (at < hi) {
+        struct present_call c = {.va = at,
+                                 .n = (hi - at + PAGE_SIZE - 1) / PAGE_SIZE};
 
         c.n = c.n < 64 ? c.n : 64;
         arch_on_system_stack(present_call, &c);
         for (; c.bits != 0; c.bits &= c.bits - 1) {
             uintptr_t page =
-                lo + (uintptr_t)__builtin_ctzll(c.bits) * PAGE_SIZE;
+                at + (uintptr_t)__builtin_ctzll(c.bits) * PAGE_SIZE;
+            uintptr_t end = page + PAGE_SIZE;
 
-            mark_range(m, page, page + PAGE_SIZE);
+            mark_range(m, page > lo ? page : lo, end < hi ? end : hi);
         }
-        lo += c.n * PAGE_SIZE;
+        at += c.n * PAGE_SIZE;
     }
 }
 
@@ -289,11 +294,14 @@ static void scan_small(struct marker *m, struct span *s)
         unwhiten(first, size, bits);
         atomic_fetch_and(&g->bits[w], ~bits);
         count_marked(m, n, size);
-        m->scanned += n * size;
+        m->scanned += size < SPARSE ? n * size : 0;
         for (; bits != 0; bits &= bits - 1) {
             uintptr_t at = first + (unsigned)__builtin_ctzll(bits) * size;
 
-            mark_words(m, at, at + size);
+            if (size < SPARSE)
+                mark_words(m, at, at + size);
+            else
+                mark_sparse(m, at, at + size);
         }
     }
 }
@@ -364,7 +372,13 @@ static void mark_objects(struct marker *m, struct span *s, uintptr_t lo,
              (black_only || !collect_checks)) ||
             (black_only && collect_is_white(at)))
             continue;
-        mark_range(m, at > lo ? at : lo, at + size < hi ? at + size : hi);
+        uintptr_t from = at > lo ? at : lo;
+        uintptr_t to = at + size < hi ? at + size : hi;
+
+        if (size < SPARSE)
+            mark_range(m, from, to);
+        else
+            mark_sparse(m, from, to);
     }
 }
 
@@ -450,6 +464,15 @@ void mark_check_range(struct marker *m, uintptr_t lo, uintptr_t hi,
 {
     for (; lo + sizeof(uintptr_t) <= hi; lo += sizeof(uintptr_t))
         check_word(m, word_at(lo), lo, what);
+}
+
+void mark_check_range_of_code(struct marker *m, uintptr_t lo, uintptr_t hi,
+                              const char *what)
+{
+    for (; lo + sizeof(uintptr_t) <= hi; lo += sizeof(uintptr_t)) {
+        check_word(m, word_at(lo), lo, what);
+        check_word(m, word_at(lo) - 1, lo, what);
+    }
 }
 
 static void check_page(struct marker *m, uintptr_t va)

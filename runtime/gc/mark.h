@@ -63,5 +63,9 @@ bool mark_is_gray(struct span *s, uintptr_t object);
 void mark_check_range(struct marker *m, uintptr_t lo, uintptr_t hi,
                       const char *what);
 
+// The same of registers, stacks and TLS (R24).
+void mark_check_range_of_code(struct marker *m, uintptr_t lo, uintptr_t hi,
+                              const char *what);
+
 // The same for all objects in n heap pages that are not white themselves.
 void mark_check_pages(struct marker *m, uint64_t page, uint64_t n);

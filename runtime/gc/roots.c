@@ -7,6 +7,7 @@
 // Source: Boehm, Demers, Shenker: Mostly parallel garbage collection (PLDI 1991).
 
 #include "mm/mm.h"
+#include "runtime/gc/break.h"
 #include "runtime/gc/gc.h"
 #include "runtime/heap/debug.h"
 #include "runtime/sched/p.h"
@@ -51,7 +52,8 @@ static uint64_t rescan_image(struct marker *m)
         arch_on_system_stack(image_take, &c);
         if (c.n > 0)
             dirty_shoot();
-        for (size_t i = 0; i < c.n && m != NULL; i++)
+        for (size_t i = 0; i < c.n && m != NULL && !gc_breaks(GC_BREAK_IMAGE);
+             i++)
             mark_range(m, c.pages[i], c.pages[i] + PAGE_SIZE);
         n += c.n;
     }
@@ -71,7 +73,7 @@ static uint64_t rescan_heap(struct marker *m)
         for (; bits != 0 && m != NULL; bits &= bits - 1) {
             uintptr_t va = base + (uintptr_t)__builtin_ctzll(bits) * PAGE_SIZE;
 
-            n += mark_page(m, va);
+            n += gc_breaks(GC_BREAK_DIRTY) ? 1 : mark_page(m, va);
         }
     }
     return n;
@@ -100,7 +102,8 @@ static bool scan_guarded(void *p, size_t n, enum heap_kind kind, void *arg)
 void roots_scan(struct marker *m)
 {
     mark_range(m, image.lo, image.hi);
-    mark_manual(m, 0, m->heap_bytes >> HEAP_PAGE_SHIFT);
+    if (!gc_breaks(GC_BREAK_MANUAL))
+        mark_manual(m, 0, m->heap_bytes >> HEAP_PAGE_SHIFT);
 }
 
 uint64_t roots_rescan(struct marker *m)
@@ -108,20 +111,35 @@ uint64_t roots_rescan(struct marker *m)
     return rescan_image(m) + rescan_heap(m);
 }
 
-void roots_scan_always(struct marker *m)
+// Of all CPUs.
+static void each_timers(struct marker *m,
+                        void (*fn)(struct marker *m, uintptr_t lo,
+                                   uintptr_t hi))
 {
     for (unsigned cpu = 0; cpu < arch_cpu_count(); cpu++) {
         const struct p *p = p_of_cpu(cpu);
 
         if (p != NULL)
-            mark_range(m, (uintptr_t)p, (uintptr_t)(p + 1));
+            fn(m, (uintptr_t)p, (uintptr_t)(p + 1));
     }
+}
+
+static void check_timers(struct marker *m, uintptr_t lo, uintptr_t hi)
+{
+    mark_check_range(m, lo, hi, "a timer");
+}
+
+void roots_scan_always(struct marker *m)
+{
+    if (!gc_breaks(GC_BREAK_TIMERS))
+        each_timers(m, mark_range);
     if (heap_debug_guards())
         (void)heap_debug_walk(scan_guarded, m);
 }
 
 void roots_check(struct marker *m)
 {
+    each_timers(m, check_timers);
     mark_check_range(m, image.lo, image.hi, "a variable");
     mark_check_pages(m, 0, m->heap_bytes >> HEAP_PAGE_SHIFT);
 }

@@ -19,6 +19,7 @@
 #include "runtime/gc/stacks.h"
 
 #include "mm/mm.h"
+#include "runtime/gc/break.h"
 #include "runtime/stack/stack.h"
 
 enum { BATCH = 128 };
@@ -91,6 +92,14 @@ static uintptr_t live_from(const struct g *g, const void **registers,
     return align_up(sp, sizeof(uintptr_t));
 }
 
+static void scan_code(struct marker *m, uintptr_t lo, uintptr_t hi)
+{
+    if (gc_breaks(GC_BREAK_PAST))
+        mark_range(m, lo, hi);
+    else
+        mark_range_of_code(m, lo, hi);
+}
+
 static void scan_part(struct marker *m, const struct g *g, uintptr_t lo,
                       uintptr_t hi, struct stacks_count *n)
 {
@@ -102,7 +111,7 @@ static void scan_part(struct marker *m, const struct g *g, uintptr_t lo,
     if (lo >= hi)
         return;
     n->pages += (hi - align_down(lo, PAGE_SIZE)) / PAGE_SIZE;
-    mark_range_of_code(m, lo, hi);
+    scan_code(m, lo, hi);
 }
 
 static void scan_registers(struct marker *m, const struct g *g)
@@ -111,9 +120,8 @@ static void scan_registers(struct marker *m, const struct g *g)
     size_t bytes;
 
     (void)live_from(g, &registers, &bytes);
-    if (bytes > 0)
-        mark_range_of_code(m, (uintptr_t)registers,
-                           (uintptr_t)registers + bytes);
+    if (bytes > 0 && !gc_breaks(GC_BREAK_REGISTERS))
+        scan_code(m, (uintptr_t)registers, (uintptr_t)registers + bytes);
 }
 
 // The whole of new ones; of others what is dirty.
@@ -134,7 +142,7 @@ static void scan_batch(struct marker *m, struct batch *b, uint32_t epoch,
 
             for (; k < b->npages && b->pages[k] >= low && b->pages[k] < top;
                  k++) {
-                if (!is_new(g))
+                if (!is_new(g) && !gc_breaks(GC_BREAK_STACKS))
                     scan_part(m, g, b->pages[k], b->pages[k] + PAGE_SIZE, n);
             }
         }
@@ -145,7 +153,7 @@ static void scan_batch(struct marker *m, struct batch *b, uint32_t epoch,
         n->goroutines += is_new(g) || has_run(g);
         if (is_new(g))
             scan_part(m, g, 0, stack_top(g), n);
-        if (is_new(g) || has_run(g))
+        if (is_new(g) || (has_run(g) && !gc_breaks(GC_BREAK_RAN)))
             scan_registers(m, g);
         g->seen = epoch;
     }
@@ -192,10 +200,11 @@ void stacks_check(struct marker *m)
 
         if (g == g_current() || !is_somebody(g))
             continue;
-        mark_check_range(m, live_from(g, &registers, &bytes), stack_top(g),
-                         "a stack");
+        mark_check_range_of_code(m, live_from(g, &registers, &bytes),
+                                 stack_top(g), "a stack");
         if (bytes > 0)
-            mark_check_range(m, (uintptr_t)registers,
-                             (uintptr_t)registers + bytes, "a register");
+            mark_check_range_of_code(m, (uintptr_t)registers,
+                                     (uintptr_t)registers + bytes,
+                                     "a register");
     }
 }

@@ -30,6 +30,7 @@ OPTION_UINT(opt_leaks, "heap.leaks", collect_leaks, 0, 1,
 _Atomic bool collect_holding, collect_active;
 _Atomic size_t collect_specials;
 bool collect_checks;
+unsigned collect_breaks;
 _Atomic uint64_t collect_freed, collect_freed_bytes;
 _Atomic uint64_t collect_handed_out, collect_at = UINT64_MAX;
 struct collector collector;
@@ -139,8 +140,20 @@ void collect_keep_tiny(void)
     for (unsigned cpu = 0; cpu < ARCH_MAX_CPUS; cpu++) {
         const struct cache *c = cache_of_cpu(cpu);
 
-        if (c != NULL && c->tiny != 0)
+        if (c != NULL && c->tiny != 0 &&
+            likely(!(collect_breaks & COLLECT_BREAK_TINY)))
             collect_unwhiten(c->tiny);
+    }
+}
+
+void collect_check_tiny(void)
+{
+    for (unsigned cpu = 0; cpu < ARCH_MAX_CPUS; cpu++) {
+        const struct cache *c = cache_of_cpu(cpu);
+
+        if (c != NULL && c->tiny != 0 && collect_is_white(c->tiny))
+            panic("gc: CPU %u fills the tiny block 0x%lx, which was not marked",
+                  cpu, (unsigned long)c->tiny);
     }
 }
 

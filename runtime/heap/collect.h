@@ -75,6 +75,10 @@ bool collect_is_scanned(const struct span *s);
 extern bool collect_checks;
 void collect_clear(uintptr_t va, size_t n);
 
+// For tests: rules that are broken on purpose. [c]
+enum { COLLECT_BREAK_MOVE = 1, COLLECT_BREAK_TINY = 2 };
+extern unsigned collect_breaks;
+
 // Makes all collected objects in n heap pages from `page` white that are allocated.
 // Pages are held. Context: any but interrupt.
 void collect_whiten(uint64_t page, uint64_t n);
@@ -128,8 +132,10 @@ struct collector {
 
 extern struct collector collector; // [c] NULL: there is none
 
-// The blocks that the tiny allocators fill are kept. Context: the world is stopped.
+// The blocks that the tiny allocators fill are kept; and panics unless they are.
+// Context: the world is stopped.
 void collect_keep_tiny(void);
+void collect_check_tiny(void);
 
 // For cache.c: n bytes of a kind were handed out. Context: no-preempt, system stack.
 void collect_count(enum heap_kind kind, uint64_t n);

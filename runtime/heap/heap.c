@@ -243,7 +243,7 @@ static void move_call(void *arg)
     size_t bytes = align_up(m->bytes, PAGE_SIZE);
 
     // Markers know what they have read by its address (R25): it is copied then.
-    if (collect_holding)
+    if (collect_holding && likely(!(collect_breaks & COLLECT_BREAK_MOVE)))
         return;
     // Pages that were used before, or filled just now, have frames: they go first.
     if (m->to->fresh != 0 || heap_debug_on)
