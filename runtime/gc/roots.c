@@ -141,5 +141,5 @@ void roots_check(struct marker *m)
 {
     each_timers(m, check_timers);
     mark_check_range(m, image.lo, image.hi, "a variable");
-    mark_check_pages(m, 0, m->heap_bytes >> HEAP_PAGE_SHIFT);
+    mark_check_pages(m, 0, heap_page_of(pages_end()));
 }
