@@ -198,6 +198,9 @@ static bool mark_concurrently(struct cycle *c)
 
     c->turn = from;
     if (ok) {
+        // As it is after the D bits were cleared: what came to the heap before that, and
+        // was stored to, has to be white, or scanned as a root.
+        c->m.heap_bytes = pages_end() - ARCH_HEAP_BASE;
         whiten_all(c);
         gc_at(GC_AT_BEGIN);
         done(GN_GC_WHITE);
