@@ -166,3 +166,9 @@ gc_never_case() # image
     tap -o gc.percent=1000 "$1" 1000
     tap -o gc.percent=0 "$1" 0
 }
+
+# Channels, timers, contexts, arguments: nobody frees them.
+for cpus in 1 2 4; do
+    add "gc/runtime-${cpus}cpu" tap -c "$cpus" -m 24M -o gc.check=1 @gc_runtime
+done
+add gc/runtime-stress tap -c 2 -m 24M -o "gc.check=1 stress=preempt seed=1" @gc_runtime
