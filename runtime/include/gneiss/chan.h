@@ -20,8 +20,8 @@
 // done before a close, after a receive that finds it closed; and what was done before
 // a receive, after the send that it made room for (docs/memory-model.md).
 //
-// No channel needs to be freed: who is not used any more is the collector's (until
-// there is one, the end of the program's). gn_chan_free gives one back at once.
+// No channel needs to be freed: what is not used any more is the collector's (gc.h).
+// gn_chan_free gives one back at once.
 //
 // Misuse panics with Go's texts: "send on closed channel", "close of closed channel",
 // "close of nil channel".

@@ -18,8 +18,8 @@
 // Errors and causes are texts, compared as pointers; gn_ctx_canceled and
 // gn_ctx_deadline_exceeded are Go's. They are not copied and have to stay.
 //
-// No context has to be freed: who is not used any more is the collector's (until there
-// is one, the end of the program's). But cancel it when it is not needed: that takes it
+// No context has to be freed: what is not used any more is the collector's (gc.h). But
+// cancel it when it is not needed: that takes it
 // from its parent. gn_ctx_free does both.
 //
 // Context of all calls: any goroutine, not interrupt handlers, no lock of the runtime

@@ -33,8 +33,8 @@
 
 // ---- allocation -------------------------------------------------------------
 
-// What a collector may take an object for. There is none yet: objects of every
-// kind live until they are freed.
+// What the collector (gc.h) may take an object for. In a Linux process there is none:
+// there objects of every kind live until they are freed.
 enum gn_heap_kind {
     GN_MANUAL, // as malloc's: lives until it is freed. May hold pointers
     GN_SCAN,   // collected; may hold pointers to other objects

@@ -6,8 +6,8 @@
 //
 // A timer with a channel sends the time on it when it is due; who receives late gets
 // the time when it was due, and nothing of before a stop or a reset is ever received.
-// No timer has to be freed or stopped: who is not used any more is the collector's
-// (until there is one, the end of the program's). gn_timer_free gives one back at once.
+// No timer has to be freed, nor stopped but for what it would do: when it is neither set
+// nor used any more it is the collector's (gc.h). gn_timer_free gives one back at once.
 //
 // Context of all calls: any goroutine, not interrupt handlers, no lock of the runtime
 // held. Only gn_sleep blocks. Those that make something allocate; they return NULL and
