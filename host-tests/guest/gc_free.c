@@ -280,7 +280,7 @@ int main(int argc, char **argv)
     stop = true;
     gn_wg_wait(&gc);
     ok(bad == 0, "what is reachable is what it was");
-    ok(collections > 2, "it collected meanwhile");
+    ok(collections > 0, "it collected meanwhile");
     printf("# %u collections, %u bad\n", collections, bad);
     for (unsigned i = 0; i < SHARED; i++) {
         if (shared[i] != NULL) {

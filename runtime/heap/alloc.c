@@ -58,7 +58,9 @@ static inline bool free_collected(void *p)
     bool done = false;
 
     if (unlikely(
-            off / 16 >= pages_granules_now() || heap_debug_on ||
+            off / 16 >=
+                atomic_load_explicit(&pages_granules, memory_order_relaxed) ||
+            heap_debug_on ||
             atomic_load_explicit(&collect_specials, memory_order_relaxed) != 0))
         return false;
     preempt_disable();
