@@ -22,6 +22,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "runtime/heap/collect.h"
+
 enum {
     DEEP = 40,    // pages of a stack: more than its part of a shared table
     LOCALS = 40,  // goroutines with values: more than a span holds
@@ -705,6 +707,9 @@ int main(int argc, char **argv)
     gn_cpu_stay(0);
     frame_zeroed_max = 0; // idle CPUs hold no frames while they are counted
     (void)dive(16);       // the stack of main takes none
+    // Who finds no memory does not collect here: the collector has a test of its own
+    // for that (gc_oom), and what it takes at its first need stays.
+    collector.collect = NULL;
     key = gn_local_new(NULL);
     if (argc > 1 && strcmp(argv[1], "die") == 0) {
         close_gate();
