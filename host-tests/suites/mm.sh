@@ -61,8 +61,9 @@ add mm/chaos-2cpu tap -c 2 @mem_chaos 2000 1
 add mm/chaos-4cpu tap -c 4 @mem_chaos 1000 2
 for cpus in 1 4; do
     for mem in 2 16; do
+        # Four CPUs leave no frames to scatter in 2 MiB.
         add "mm/full-ram-${mem}M-${cpus}cpu" full_ram_case $cpus $mem @mem_ram \
-            @mem @mem_api @mem_scatter @storm
+            @mem @mem_api $([ $cpus$mem = 42 ] || echo @mem_scatter) @storm
     done
 done
 for cpus in 1 4; do
